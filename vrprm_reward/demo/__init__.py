@@ -1,0 +1,1 @@
+"""A synthetic visual world with true labels, and a small checkpoint trained on it."""

@@ -1,0 +1,60 @@
+"""The demo checkpoint's shape: a Qwen3-VL of a few million parameters."""
+
+from typing import Any
+
+from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+IMAGE_SIDE = 96
+"""Pictures are shown to the demo model at 96 x 96 pixels: 3 x 3 visual tokens, one per cell."""
+
+CONTEXT_TOKENS = 2048
+
+
+def build_model(tokenizer: Any) -> Qwen3VLForConditionalGeneration:
+    """A freshly initialised demo model for this tokenizer, in float32 on the CPU."""
+    token = tokenizer.convert_tokens_to_ids
+    width = 160
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": width,
+        "intermediate_size": 416,
+        "num_hidden_layers": 5,
+        "num_attention_heads": 5,
+        "num_key_value_heads": 5,
+        "head_dim": 32,
+        "max_position_embeddings": CONTEXT_TOKENS,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 10_000.0,
+            "mrope_section": [6, 5, 5],
+            "mrope_interleaved": True,
+        },
+        "tie_word_embeddings": True,
+        "initializer_range": 0.06,
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    vision = {
+        "depth": 2,
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_heads": 4,
+        "patch_size": 16,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "out_hidden_size": width,
+        "num_position_embeddings": 64,
+        "deepstack_visual_indexes": [0],
+        "initializer_range": 0.06,
+    }
+    config = Qwen3VLConfig(
+        text_config=text,
+        vision_config=vision,
+        image_token_id=token("<|image_pad|>"),
+        video_token_id=token("<|video_pad|>"),
+        vision_start_token_id=token("<|vision_start|>"),
+        vision_end_token_id=token("<|vision_end|>"),
+        tie_word_embeddings=True,
+    )
+    return Qwen3VLForConditionalGeneration(config)

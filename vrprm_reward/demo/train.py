@@ -1,0 +1,182 @@
+"""Train the demo checkpoint from nothing: `python -m vrprm_reward.demo.train --out FOLDER`.
+
+Counting does not come out of full solutions directly. So the model first learns to say what is in
+each cell, then to check short solutions, then everything.
+"""
+
+import json
+import math
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from torch.nn.functional import cross_entropy
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from vrprm_reward.demo.model import IMAGE_SIDE, build_model
+from vrprm_reward.demo.samples import Sample, random_samples, tokenizer_texts
+from vrprm_reward.demo.tokenizer import train_tokenizer
+from vrprm_reward.demo.world import QUESTION_TYPES
+from vrprm_reward.engines.local.encode import PromptEncoder
+from vrprm_reward.scoring.profile import Profile, load_profile
+
+PROFILES = ("demo",)
+VOCABULARY = 1024
+POOL = 12
+"""Batches drawn at once and sorted by length, so that little is padded."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training."""
+
+    name: str
+    updates: int
+    batch_tokens: int
+    weights: dict[str, float]
+    question_types: Sequence[str] = QUESTION_TYPES
+
+
+STAGES = (
+    Stage("see", 600, 1536, {"caption": 1.0}),
+    Stage(
+        "check",
+        900,
+        3072,
+        {"caption": 0.1, "think": 0.75, "judge": 0.15},
+        ("count", "locate", "compare"),
+    ),
+    Stage("all", 2600, 4096, {"caption": 0.05, "think": 0.7, "judge": 0.25}),
+)
+
+
+def learning_rate(update: int, total: int, peak: float) -> float:
+    """Warm up over 100 updates, hold, then a cosine down to 2% over the second half."""
+    if update < 100:
+        return peak * (update + 1) / 100
+    progress = max(0.0, (update - total / 2) / (total / 2))
+    return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def batches(
+    samples: Iterator[Sample], rng: random.Random, batch_tokens: int
+) -> Iterator[list[Sample]]:
+    """Group samples of like length into batches of at most `batch_tokens` padded tokens."""
+    while True:
+        pool = sorted(islice(samples, POOL * 24), key=len)
+        groups: list[list[Sample]] = [[]]
+        for sample in pool:
+            if (len(groups[-1]) + 1) * len(sample) > batch_tokens:
+                groups.append([])
+            groups[-1].append(sample)
+        rng.shuffle(groups)
+        yield from groups
+
+
+def losses(model: Any, encoder: PromptEncoder, batch: list[Sample]) -> dict[str, torch.Tensor]:
+    """Mean loss per answer token of each task in the batch.
+
+    Rows are padded on the right, where causal attention never looks, so no mask is needed.
+    """
+    length = max(map(len, batch))
+    pad = encoder.tokenizer.pad_token_id
+    ids = torch.tensor([[*s.ids, *[pad] * (length - len(s))] for s in batch])
+    images = [image for sample in batch for image in sample.images]
+    inputs: dict[str, Any] = {"mm_token_type_ids": (ids == encoder.image_token_id).int()}
+    if images:
+        inputs["pixel_values"], inputs["image_grid_thw"] = encoder.pixels(images)  # type: ignore[arg-type]
+    hidden = model.model(input_ids=ids, use_cache=False, **inputs).last_hidden_state
+    rows, columns = zip(
+        *((r, c) for r, s in enumerate(batch) for c in range(s.prompt_length - 1, len(s) - 1)),
+        strict=True,
+    )
+    targets = ids[list(rows), [c + 1 for c in columns]]
+    each = cross_entropy(
+        model.lm_head(hidden[list(rows), list(columns)]), targets, reduction="none"
+    )
+    tasks = [batch[row].task for row in rows]
+    return {
+        task: each[[i for i, name in enumerate(tasks) if name == task]].mean()
+        for task in sorted(set(tasks))
+    }
+
+
+def train(
+    out: Annotated[Path, typer.Option(help="Folder for the checkpoint.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+    peak: Annotated[float, typer.Option(help="Highest learning rate.")] = 1e-3,
+    scale: Annotated[float, typer.Option(help="Multiplies the number of updates.")] = 1.0,
+) -> None:
+    """Train the demo checkpoint and write it as a transformers folder in float16."""
+    console = Console()
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    rng = random.Random(seed)
+    profiles = [load_profile(name) for name in PROFILES]
+    tokenizer = train_tokenizer(tokenizer_texts(rng, profiles, 3000), VOCABULARY)
+    encoder = make_encoder(tokenizer, profiles[0])
+    model = build_model(tokenizer).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01)
+    stages = [(stage, max(1, round(stage.updates * scale))) for stage in STAGES]
+    total, update, began = sum(n for _, n in stages), 0, time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "training.jsonl").open("w", encoding="utf-8") as log:
+        for stage, updates in stages:
+            samples = random_samples(rng, profiles, encoder, stage.weights, stage.question_types)
+            for batch in islice(batches(samples, rng, stage.batch_tokens), updates):
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate(update, total, peak)
+                found = losses(model, encoder, batch)
+                torch.stack(list(found.values())).sum().backward()  # type: ignore[no-untyped-call]
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                optimizer.zero_grad()
+                update += 1
+                if update % 25 == 0:
+                    row: dict[str, float | str] = {
+                        task: round(loss.item(), 5) for task, loss in found.items()
+                    }
+                    row |= {"update": update, "seconds": round(time.monotonic() - began)}
+                    log.write(json.dumps(row | {"stage": stage.name}) + "\n")
+                    log.flush()
+                    console.print(f"{update}/{total} {stage.name} {row}")
+    save(model, encoder, out)
+    console.print(f"written to {out}")
+
+
+def make_encoder(tokenizer: Any, profile: Profile) -> PromptEncoder:
+    """The encoder of the demo checkpoint."""
+    size = IMAGE_SIDE * IMAGE_SIDE
+    image_processor = Qwen2VLImageProcessorPil(
+        size={"shortest_edge": size, "longest_edge": size},
+        patch_size=16,
+        merge_size=2,
+        image_mean=[0.94] * 3,
+        image_std=[0.25] * 3,
+    )
+    return PromptEncoder(
+        tokenizer,
+        image_processor,
+        template=profile.conversation,
+        image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
+    )
+
+
+def save(model: Any, encoder: PromptEncoder, out: Path) -> None:
+    """Write model (float16), tokenizer, chat template and image settings."""
+    encoder.tokenizer.chat_template = encoder.template
+    encoder.tokenizer.save_pretrained(out)
+    encoder.image_processor.save_pretrained(out)
+    model.eval().half().save_pretrained(out)
+
+
+if __name__ == "__main__":
+    typer.run(train)

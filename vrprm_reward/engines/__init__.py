@@ -1,0 +1,1 @@
+"""Models that can be asked: in this process, or behind a server."""

@@ -1,0 +1,1 @@
+"""The VRPRM scorer: profiles, prompts, untrusted text, schedules."""

@@ -1,0 +1,192 @@
+"""How a checkpoint is spoken to: the profile, read from TOML and checked."""
+
+import tomllib
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from vrprm_reward.errors import ProfileError
+from vrprm_reward.images import PixelLimits
+
+FrameName = Literal["two_stage", "multi_turn", "answer_block", "score_json", "boxed_continuation"]
+
+_MAX_EXTENDS = 8
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Sections(_Table):
+    """The marker lines that open the sections of a prompt."""
+
+    question: str = "[Question]"
+    reference: str = "[Reference Answer]"
+    solution: str = "[Candidate Solution]"
+    thinking: str = "[Global Thinking]"
+    history: str = "[Previous Step Judgments]"
+    current: str = "[Current Step]"
+
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """Every marker line."""
+        return tuple(self.model_dump().values())
+
+    @model_validator(mode="after")
+    def _markers_are_distinct_lines(self) -> Self:
+        if any(not marker.strip() or "\n" in marker for marker in self.markers):
+            raise ValueError("a section marker is one non-blank line")
+        if len(set(self.markers)) < len(self.markers):
+            raise ValueError(f"section markers must differ from one another: {self.markers}")
+        return self
+
+
+class Steps(_Table):
+    """How steps are written into a prompt."""
+
+    first_number: int = Field(default=0, ge=0, le=1)
+    """Number of the first step. VRPRM counts from 0."""
+
+    strip: bool = False
+    """Whether white space around a step is dropped."""
+
+    max_steps: int = Field(default=128, ge=1)
+    """A response with more steps is unscored (`too_many_steps`)."""
+
+
+class Thinking(_Table):
+    """The one generated text that comes before the judgements."""
+
+    system: str
+    """System prompt of the thinking request."""
+
+    max_tokens: int = Field(default=1024, ge=1)
+    """Bound on generated tokens."""
+
+    opening: str = "<think>"
+    closing: str = "</think>"
+
+    truncated: Literal["judge", "unscore"] = "judge"
+    """What becomes of a rollout whose thinking hit `max_tokens`: it is judged and flagged
+    (`thinking_truncated`), or left unscored."""
+
+
+class Judging(_Table):
+    """How one step is asked about."""
+
+    system: str
+    """System prompt of a judgement."""
+
+    request: str
+    """The sentence that ends the prompt and asks for exactly one token, 1 or 0."""
+
+    history_line: str = "Step {number}: \\boxed{{{verdict}}}"
+    """One earlier judgement; a format string over `number` and `verdict`."""
+
+    empty_history: str = "None"
+    """What stands in place of the history at the first step."""
+
+    @model_validator(mode="after")
+    def _history_line_has_both_fields(self) -> Self:
+        try:
+            lines = {self.history_line.format(number=n, verdict=v) for n in (3, 4) for v in (0, 1)}
+        except (IndexError, KeyError, ValueError) as error:
+            raise ValueError(f"judge.history_line is not a usable format string: {error}") from None
+        if len(lines) < 4:
+            raise ValueError("judge.history_line must contain {number} and {verdict}")
+        return self
+
+
+class Profile(_Table):
+    """How a checkpoint is spoken to. Every field is a key of the TOML file."""
+
+    name: str
+    description: str = ""
+    frame: FrameName
+    """Where the verdicts stand; see `vrprm_reward.scoring.frames`."""
+
+    images: Literal["before", "after"] = "after"
+    """Whether the images of a user turn stand before or after its text."""
+
+    show_reference: bool = False
+    """Whether the reference answer is shown to the reward model. Such scores are not comparable
+    with those of a model that has to find the answer itself."""
+
+    conversation: str
+    """Jinja source of the conversation template, in transformers' chat template dialect."""
+
+    pixels: PixelLimits = PixelLimits()
+    sections: Sections = Sections()
+    steps: Steps = Steps()
+    think: Thinking | None = None
+    judge: Judging
+
+
+def load_profile(source: str | Path) -> Profile:
+    """Read a profile: the name of a built-in one (`builtin_profiles()`), or a TOML file.
+
+    A file may name another profile in `extends` and give only the keys that differ. A
+    `conversation` that ends in `.jinja` names a file beside the profile.
+
+    Raises:
+        ProfileError: no such profile, not TOML, or a key that does not fit; names the key.
+    """
+    table = _read_table(source, depth=0)
+    try:
+        return Profile.model_validate(table)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, item['loc'])) or 'profile'}: {item['msg']}"
+            for item in error.errors()
+        )
+        raise ProfileError(f"profile {str(source)!r}: {problems}") from error
+
+
+def _read_table(source: str | Path, depth: int) -> dict[str, Any]:
+    folder: Traversable = resources.files("vrprm_reward.scoring") / "profiles"
+    if isinstance(source, str) and source in builtin_profiles():
+        text = (folder / f"{source}.toml").read_text(encoding="utf-8")
+    else:
+        path = Path(source)
+        if not path.is_file():
+            raise ProfileError(
+                f"no profile {str(source)!r}: pass the path of a TOML file or one of "
+                f"{', '.join(builtin_profiles())}"
+            )
+        text, folder = path.read_text(encoding="utf-8"), path.parent
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ProfileError(f"profile {str(source)!r} is not valid TOML: {error}") from error
+    template = table.get("conversation")
+    if isinstance(template, str) and template.endswith(".jinja"):
+        try:
+            table["conversation"] = (folder / template).read_text(encoding="utf-8")
+        except OSError as error:
+            raise ProfileError(
+                f"profile {str(source)!r}: conversation: no readable file {template!r} beside the "
+                "profile; write the template there or into the key itself"
+            ) from error
+    parent = table.pop("extends", None)
+    if parent is None:
+        return table
+    if depth == _MAX_EXTENDS:
+        raise ProfileError(f"profile {str(source)!r}: extends goes round in a circle")
+    return _merged(_read_table(parent, depth + 1), table)
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both_tables = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = _merged(base[key], value) if both_tables else value
+    return merged
+
+
+def builtin_profiles() -> tuple[str, ...]:
+    """Names of the packaged profiles."""
+    files = (resources.files("vrprm_reward.scoring") / "profiles").iterdir()
+    return tuple(sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml")))

@@ -1,0 +1,63 @@
+"""In what order the judgements of one rollout are asked for. Both ways give the same result.
+
+The prompt of step k holds the hard verdicts of the steps before it, so a plain client needs n
+requests one after another.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Schedule = Literal["lockstep", "fixed_point"]
+
+AskStep = Callable[[Sequence[int]], Awaitable[float]]
+"""Verdicts of the first k steps -> probability that step k is correct."""
+
+
+@dataclass(frozen=True)
+class Schedules:
+    """Probabilities of all steps, and how many rounds and requests it took."""
+
+    p_correct: tuple[float, ...]
+    rounds: int
+    requests: int
+
+
+def verdict(p_correct: float) -> int:
+    """The hard judgement that later prompts see."""
+    return int(p_correct >= 0.5)
+
+
+async def lockstep(ask: AskStep, steps: int) -> Schedules:
+    """One step after another; an engine batches step k of many rollouts together."""
+    found: list[float] = []
+    for _ in range(steps):
+        found.append(await ask([verdict(p) for p in found]))
+    return Schedules(tuple(found), steps, steps)
+
+
+async def fixed_point(ask: AskStep, steps: int) -> Schedules:
+    """All steps at once with a drafted history, then again those whose history turned out wrong.
+
+    The draft says 1 everywhere. After round r at least the first r steps are final, since a step
+    is final once every verdict before it is, so there are at most `steps` rounds.
+    """
+    draft = [1] * steps
+    found = [0.0] * steps
+    stale = list(range(steps))
+    rounds = requests = 0
+    while stale:
+        answers = await asyncio.gather(*(ask(draft[:index]) for index in stale))
+        rounds += 1
+        requests += len(stale)
+        for index, p_correct in zip(stale, answers, strict=True):
+            found[index] = p_correct
+        fresh = [verdict(p) for p in found]
+        first_change = next((i for i in range(steps) if fresh[i] != draft[i]), steps)
+        draft = fresh
+        stale = list(range(first_change + 1, steps))
+    return Schedules(tuple(found), rounds, requests)
+
+
+SCHEDULES = {"lockstep": lockstep, "fixed_point": fixed_point}

@@ -1,0 +1,253 @@
+"""The VRPRM scorer: a `ProcessReward` that asks an engine in the way a profile says."""
+
+import asyncio
+import hashlib
+import json
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from vrprm_reward.background import BackgroundLoop
+from vrprm_reward.engines.engine import Engine
+from vrprm_reward.errors import (
+    EngineError,
+    InputError,
+    PromptTooLongError,
+    ResponseError,
+    VRPRMError,
+)
+from vrprm_reward.images import ImageSettings, final_pixels
+from vrprm_reward.scoring.frames import Frame, frame_of
+from vrprm_reward.scoring.parse import Thought, parse_thinking, probability
+from vrprm_reward.scoring.profile import Profile
+from vrprm_reward.scoring.render import Case
+from vrprm_reward.scoring.schedule import SCHEDULES, Schedule
+from vrprm_reward.scoring.untrusted import Neutraliser
+from vrprm_reward.steps import Splitter, StepSettings, split_steps, split_with
+from vrprm_reward.types import ProcessScore, Rollout, Status, Step, Usage
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MAX_ROLLOUTS_IN_FLIGHT = 512
+"""Coroutines at work at one time; more wait, with their images still unread."""
+
+
+class VRPRMScorer:
+    """Scores rollouts with a VRPRM checkpoint.
+
+    The engine is made by `make_engine` when it is first needed, once per process, so a scorer
+    pickles as long as `make_engine` does.
+
+    Args:
+        make_engine: returns the engine. A picklable callable, such as a `functools.partial`.
+        profile: how the checkpoint is spoken to.
+        steps: how responses without ready-made steps are divided; settings or a callable.
+        images: limits on what is read.
+        schedule: order of the judgements; `lockstep` suits the local engine.
+    """
+
+    def __init__(
+        self,
+        make_engine: Callable[[], Engine],
+        profile: Profile,
+        *,
+        steps: StepSettings | Splitter = StepSettings(),  # noqa: B008  frozen
+        images: ImageSettings = ImageSettings(),  # noqa: B008  frozen
+        schedule: Schedule = "lockstep",
+    ) -> None:
+        self.profile = profile
+        self._make_engine = make_engine
+        self._steps = steps
+        self._images = images
+        self._ask_in_order = SCHEDULES[schedule]
+        self._frame: Frame = frame_of(profile)
+        self._engine: Engine | None = None
+        self._engine_lock = threading.Lock()
+        self._loop = BackgroundLoop()
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, made now if it is not there yet."""
+        with self._engine_lock:
+            if self._engine is None:
+                self._engine = self._make_engine()
+            return self._engine
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[ProcessScore]:
+        """Score rollouts; the result is in their order. Works inside a running event loop too.
+
+        Raises:
+            CheckpointError: the model cannot be loaded. Trouble with single rollouts is never
+                raised: they come back unscored with a reason.
+        """
+        return self._loop.run(self.ascore(rollouts))
+
+    async def ascore(self, rollouts: Sequence[Rollout]) -> list[ProcessScore]:
+        """As `score`, for coroutines. Equal rollouts are computed once."""
+        engine = await asyncio.to_thread(lambda: self.engine)
+        places = asyncio.Semaphore(MAX_ROLLOUTS_IN_FLIGHT)
+        running: dict[str, asyncio.Task[ProcessScore]] = {}
+        keys = []
+        for index, rollout in enumerate(rollouts):
+            key = _content_key(rollout) or f"unique {index}"
+            keys.append(key)
+            if key not in running:
+                running[key] = asyncio.create_task(self._score_one(engine, rollout, places))
+        try:
+            await asyncio.gather(*running.values())
+        except BaseException:
+            for task in running.values():
+                task.cancel()
+            raise
+        return [running[key].result() for key in keys]
+
+    def close(self) -> None:
+        """Free the engine. Scoring again loads it again."""
+        with self._engine_lock:
+            engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
+        self._loop.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        process_state = ("_engine", "_engine_lock", "_loop")
+        return {k: v for k, v in self.__dict__.items() if k not in process_state}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._engine = None
+        self._engine_lock = threading.Lock()
+        self._loop = BackgroundLoop()
+
+    async def _score_one(
+        self, engine: Engine, rollout: Rollout, places: asyncio.Semaphore
+    ) -> ProcessScore:
+        async with places:
+            share = object()
+            steps: tuple[Step, ...] = ()
+            try:
+                steps = await asyncio.to_thread(self._split, rollout)
+                return await self._score_steps(engine, rollout, steps, share)
+            except ResponseError as error:
+                return _unscored("unscored_response", error.reason, error, steps)
+            except PromptTooLongError as error:
+                return _unscored("unscored_response", error.code, error, steps)
+            except (InputError, EngineError) as error:
+                return _unscored("unscored_ours", error.code, error, steps)
+            except Exception as error:  # noqa: BLE001  one rollout must not lose its neighbours
+                _log.exception("scoring a rollout failed unexpectedly")
+                return _unscored("unscored_ours", "unexpected", error, steps)
+            finally:
+                engine.release(share)
+
+    async def _score_steps(
+        self, engine: Engine, rollout: Rollout, steps: tuple[Step, ...], share: object
+    ) -> ProcessScore:
+        profile = self.profile
+        problem = rollout.problem
+        safe = Neutraliser(profile, engine.added_tokens)
+        pictures = await asyncio.to_thread(
+            final_pixels, problem.images, profile.pixels, self._images
+        )
+        shown = profile.show_reference and problem.reference_answer is not None
+        case = Case(
+            question=safe.text(problem.question),
+            steps=tuple(safe.step(index, step.text) for index, step in enumerate(steps)),
+            images=pictures,
+            reference_answer=safe.text(problem.reference_answer or "") if shown else None,
+        )
+        thought, usage = await self._think(engine, case, share)
+        notes = safe.text(thought.text) if thought else ""
+        tokens: list[int] = []
+
+        async def ask(verdicts: Sequence[int]) -> float:
+            prompt = self._frame.judge(profile, case, notes, verdicts)
+            judgement = await engine.judge(prompt, share=share)
+            tokens.append(judgement.prompt_tokens)
+            return probability(judgement)
+
+        found = await self._ask_in_order(ask, len(steps))
+        return ProcessScore(
+            status="scored",
+            steps=steps,
+            p_correct=found.p_correct,
+            thinking=thought.text if thought else None,
+            flags=thought.flags if thought else (),
+            usage=usage
+            + Usage(prompt_tokens=sum(tokens), requests=found.requests, rounds=found.rounds),
+        )
+
+    async def _think(
+        self, engine: Engine, case: Case, share: object
+    ) -> tuple[Thought | None, Usage]:
+        rules = self.profile.think
+        if rules is None:
+            return None, Usage()
+        generation = await engine.generate(
+            self._frame.think(self.profile, case),
+            max_tokens=rules.max_tokens,
+            stop=rules.closing,
+            share=share,
+        )
+        thought = parse_thinking(generation, rules)
+        if rules.truncated == "unscore" and "thinking_truncated" in thought.flags:
+            raise EngineError(
+                f"the thinking did not end within {generation.generated_tokens} tokens and the "
+                "profile says think.truncated = 'unscore'; raise think.max_tokens"
+            )
+        usage = Usage(
+            prompt_tokens=generation.prompt_tokens,
+            generated_tokens=generation.generated_tokens,
+            requests=1,
+        )
+        return thought, usage
+
+    def _split(self, rollout: Rollout) -> tuple[Step, ...]:
+        if rollout.steps is not None:
+            steps = rollout.steps
+        elif isinstance(self._steps, StepSettings):
+            steps = split_steps(rollout.response, self._steps)
+        else:
+            steps = split_with(rollout.response, self._steps)
+        if not steps:
+            raise ResponseError(
+                "the response has no steps to judge: it is empty or blank in the part that is "
+                "judged",
+                code="response_empty",
+            )
+        limit = self.profile.steps.max_steps
+        if len(steps) > limit:
+            raise ResponseError(
+                f"the response has {len(steps)} steps and the profile allows {limit} "
+                "(steps.max_steps)",
+                code="too_many_steps",
+            )
+        return steps
+
+
+def _unscored(
+    status: Status, reason: str, error: Exception, steps: tuple[Step, ...]
+) -> ProcessScore:
+    known = isinstance(error, VRPRMError)
+    detail = str(error) if known else f"{type(error).__name__}: {error}"
+    return ProcessScore(status=status, steps=steps, reason=reason, detail=detail)
+
+
+def _content_key(rollout: Rollout) -> str | None:
+    """Equal for rollouts that must get equal scores; None when that cannot be told cheaply."""
+    images = []
+    for image in rollout.problem.images:
+        if isinstance(image, bytes):
+            images.append(hashlib.sha256(image).hexdigest())
+        elif isinstance(image, str):
+            images.append(f"name {image}")
+        elif hasattr(image, "__fspath__"):
+            images.append(f"name {image.__fspath__()}")
+        else:
+            images.append(f"object {id(image)}")
+    steps = None if rollout.steps is None else [(s.start, s.end) for s in rollout.steps]
+    problem = rollout.problem
+    return json.dumps([problem.question, problem.reference_answer, images, rollout.response, steps])
