@@ -27,7 +27,10 @@ def demo_tokenizer():
 def _save(folder: Path, tokenizer, model, patch_size: int) -> Path:
     tokenizer.save_pretrained(folder)
     Qwen2VLImageProcessorPil(
-        size={"shortest_edge": 4 * (2 * patch_size) ** 2, "longest_edge": 64 * (2 * patch_size) ** 2},
+        size={
+            "shortest_edge": 4 * (2 * patch_size) ** 2,
+            "longest_edge": 64 * (2 * patch_size) ** 2,
+        },
         patch_size=patch_size,
         merge_size=2,
     ).save_pretrained(folder)
@@ -58,7 +61,11 @@ def random_qwen2_5_vl(tmp_path_factory, demo_tokenizer) -> Path:
             "num_attention_heads": 2,
             "num_key_value_heads": 2,
             "max_position_embeddings": 2048,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 6, 6]},
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 1e4,
+                "mrope_section": [4, 6, 6],
+            },
             "eos_token_id": demo_tokenizer.eos_token_id,
             "pad_token_id": demo_tokenizer.pad_token_id,
             "bos_token_id": None,
@@ -95,7 +102,9 @@ def make_rollout(picture):
     """Rollouts of the demo world, or with given texts."""
 
     def make(response: str = "First.\n\nSecond.", question: str = "What is there?", **more):
-        return Rollout(problem=Problem(question=question, images=[picture]), response=response, **more)
+        return Rollout(
+            problem=Problem(question=question, images=[picture]), response=response, **more
+        )
 
     return make
 
