@@ -317,7 +317,7 @@ def test_final_images_travel_without_loss_and_without_metadata():
     assert reopened.info == {}
     assert reopened.tobytes() == final.image.tobytes()
     assert final_pixels([final.data_url()], KEEP_SIZE) == (final,)
-    assert pickle.loads(pickle.dumps(final)) == final  # noqa: S301
+    assert pickle.loads(pickle.dumps(final)) == final
 
 
 @pytest.mark.parametrize(

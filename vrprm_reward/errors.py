@@ -14,6 +14,7 @@
     ├── ResponseError                    the response itself cannot be judged (its own fault)
     ├── EngineError                      the engine failed (our fault)
     │   ├── PromptTooLongError           a prompt longer than the model's context
+    │   ├── AnalysisError                generated analysis lines do not match the steps
     │   ├── NonFiniteLogitsError         the model answered NaN or infinity
     │   └── EngineClosedError            the engine was closed while work was pending
     └── MissingExtraError (ImportError)  an optional dependency is not installed
@@ -135,6 +136,12 @@ class PromptTooLongError(EngineError):
         super().__init__(f"the prompt has {tokens} tokens and the model takes {limit}")
         self.tokens = tokens
         self.limit = limit
+
+
+class AnalysisError(EngineError):
+    """The generated step analysis does not have exactly one line for each step."""
+
+    code = "analysis_lines"
 
 
 class NonFiniteLogitsError(EngineError):

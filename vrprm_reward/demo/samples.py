@@ -1,27 +1,31 @@
 """Training samples of the demo checkpoint: prompts as the scorer renders them, with targets."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vrprm_reward.demo import world
 from vrprm_reward.demo.scene import PLACES
 from vrprm_reward.engines.engine import Message, Prompt
 from vrprm_reward.engines.local.encode import PromptEncoder
-from vrprm_reward.images import final_pixels
-from vrprm_reward.scoring.frames import frame_of
+from vrprm_reward.images import FinalImage, final_pixels
+from vrprm_reward.scoring.frames import FRAMES, think_prompt
+from vrprm_reward.scoring.parse import Thought
 from vrprm_reward.scoring.profile import Profile
-from vrprm_reward.scoring.render import Case, thought
+from vrprm_reward.scoring.render import Case, step_number, thought
+
+ONE_SEQUENCE = ("multi_turn", "answer_block", "boxed_continuation")
+"""Frames in which all judgements of a rollout are places of one text."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Token ids of a prompt and its answer; `prompt_length` ids carry no loss."""
+    """A token sequence and the places that carry loss."""
 
     ids: tuple[int, ...]
-    prompt_length: int
-    images: tuple[object, ...]
-    task: str
+    images: tuple[FinalImage, ...]
+    targets: Mapping[int, str]
+    """Index of a token to predict -> `caption`, `think` or `judge`."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -40,53 +44,90 @@ def caption_sample(example: world.Example, profile: Profile, encoder: PromptEnco
     """Say what is in every cell: how the model learns to see."""
     images = final_pixels([example.image], profile.pixels)
     prompt = Prompt((Message("user", (*images, "Describe the picture.")),))
-    return _sample(encoder, prompt, f"<think>{world.picture_notes(example.scene)}", "caption")
+    return _answered(encoder, prompt, f"<think>{world.picture_notes(example.scene)}", "caption")
+
+
+def answer_of(example: world.Example, profile: Profile) -> str:
+    """What a flawless reward model generates before it judges."""
+    notes = thought(profile, world.notes(example))
+    if profile.frame != "score_json":
+        return notes
+    lines = [
+        f"Step {step_number(profile, i)}: {'holds' if label else 'fails'} \\boxed{{{label}}}\n"
+        for i, label in enumerate(example.labels)
+    ]
+    marks = profile.sections
+    return f"{notes}\n{marks.analysis}\n{''.join(lines)}{marks.scores}\n"
 
 
 def think_sample(example: world.Example, profile: Profile, encoder: PromptEncoder) -> Sample:
     """The thinking request with the notes of a careful reader."""
-    prompt = frame_of(profile).think(profile, case_of(example, profile))
-    answer = thought(profile, world.notes(example)) + encoder.tokenizer.eos_token
-    return _sample(encoder, prompt, answer, "think")
+    prompt = think_prompt(profile, case_of(example, profile))
+    answer = answer_of(example, profile) + encoder.tokenizer.eos_token
+    return _answered(encoder, prompt, answer, "think")
 
 
 def judge_sample(
     example: world.Example, profile: Profile, encoder: PromptEncoder, index: int
 ) -> Sample:
     """The request for the verdict of step `index`, after true verdicts of the steps before."""
-    prompt = frame_of(profile).judge(
-        profile, case_of(example, profile), world.notes(example), example.labels[:index]
-    )
-    return _sample(encoder, prompt, str(example.labels[index]), "judge")
+    case, notes = case_of(example, profile), Thought(world.notes(example))
+    prompt = FRAMES[profile.frame].judge(profile, case, notes, example.labels[:index])
+    return _answered(encoder, prompt, str(example.labels[index]), "judge")
 
 
-def _sample(encoder: PromptEncoder, prompt: Prompt, answer: str, task: str) -> Sample:
+def whole_sample(example: world.Example, profile: Profile, encoder: PromptEncoder) -> Sample:
+    """Thinking and all verdicts of a frame whose judgements are places of one text."""
+    case, notes = case_of(example, profile), Thought(world.notes(example))
+    judge = FRAMES[profile.frame].judge
+    starts = [
+        encoder.encode(judge(profile, case, notes, example.labels[:index])).ids
+        for index in range(len(example.labels))
+    ]
+    verdicts = [encoder.verdict_ids[label] for label in example.labels]
+    ids = (*starts[-1], verdicts[-1])
+    for start, verdict in zip(starts, verdicts, strict=True):
+        assert ids[: len(start) + 1] == (*start, verdict), "a verdict must be a token of its own"
+    targets = {len(start): "judge" for start in starts}
+    images = case.images
+    if profile.frame == "boxed_continuation":
+        images = ()
+    else:
+        before = len(encoder.encode(think_prompt(profile, case)))
+        length = len(encoder.tokenizer.encode(answer_of(example, profile)))
+        targets |= dict.fromkeys(range(before, before + length), "think")
+    return Sample(ids, images, targets)
+
+
+def _answered(encoder: PromptEncoder, prompt: Prompt, answer: str, task: str) -> Sample:
     start = encoder.encode(prompt)
     end = encoder.tokenizer.encode(answer, add_special_tokens=False)
-    return Sample((*start.ids, *end), len(start.ids), start.images, task)
+    places = range(len(start), len(start) + len(end))
+    return Sample((*start.ids, *end), start.images, dict.fromkeys(places, task))
 
 
 def random_samples(
     rng: random.Random,
-    profiles: Sequence[Profile],
+    profiles: Mapping[str, tuple[Profile, float]],
     encoder: PromptEncoder,
-    weights: dict[str, float],
+    captions: float,
     question_types: Sequence[str],
 ) -> Iterator[Sample]:
-    """Endless samples; `weights` gives the share of each of `caption`, `think` and `judge`."""
-    tasks = list(weights)
+    """Endless samples: a share of captions, the rest over profiles by their weights."""
+    weights = [weight for _, weight in profiles.values()]
     while True:
-        task = rng.choices(tasks, [weights[name] for name in tasks])[0]
-        profile = rng.choice(profiles)
+        profile = rng.choices([profile for profile, _ in profiles.values()], weights)[0]
         example = world.solve(world.random_question(rng, question_types), rng)
-        if task == "caption":
+        if rng.random() < captions:
             yield caption_sample(example, profile, encoder)
             continue
         example = _maybe_partial(example, rng)
-        if task == "think":
-            yield think_sample(example, profile, encoder)
-        else:
+        if profile.frame in ONE_SEQUENCE and rng.random() < 0.7:
+            yield whole_sample(example, profile, encoder)
+        elif profile.frame == "two_stage" and rng.random() < 0.35:
             yield judge_sample(example, profile, encoder, _pick_step(example, rng))
+        else:
+            yield think_sample(example, profile, encoder)
 
 
 def _maybe_partial(example: world.Example, rng: random.Random) -> world.Example:
@@ -105,15 +146,16 @@ def _pick_step(example: world.Example, rng: random.Random) -> int:
 
 def tokenizer_texts(rng: random.Random, profiles: Sequence[Profile], count: int) -> Iterator[str]:
     """Text to train the tokenizer on: what the prompts and the notes are made of."""
-    for _ in range(count):
+    for number in range(count):
         example = world.random_example(rng)
-        profile = rng.choice(profiles)
-        index = rng.randrange(len(example.steps))
+        profile = profiles[number % len(profiles)]
         case = Case(example.question, tuple(step.text for step in example.steps), ())
-        frame = frame_of(profile)
+        notes = Thought(world.notes(example), prefixes=(answer_of(example, profile),) * 99)
+        frame = FRAMES[profile.frame]
+        index = rng.randrange(len(example.steps))
         for prompt in (
-            frame.think(profile, case),
-            frame.judge(profile, case, world.notes(example), example.labels[:index]),
+            think_prompt(profile, case),
+            frame.judge(profile, case, notes, example.labels[:index]),
         ):
             for message in prompt.messages:
                 yield f"{message.role}\n" + "".join(p for p in message.parts if isinstance(p, str))

@@ -4,6 +4,7 @@ Counting does not come out of full solutions directly. So the model first learns
 each cell, then to check short solutions, then everything.
 """
 
+import copy
 import json
 import math
 import random
@@ -27,10 +28,21 @@ from vrprm_reward.demo.world import QUESTION_TYPES
 from vrprm_reward.engines.local.encode import PromptEncoder
 from vrprm_reward.scoring.profile import Profile, load_profile
 
-PROFILES = ("demo",)
+PROFILES = {
+    "demo": 0.4,
+    "multi_turn": 0.15,
+    "answer_block": 0.15,
+    "score_json": 0.15,
+    "boxed_continuation": 0.15,
+}
+"""Packaged profiles the checkpoint is trained to follow, with their share of the samples."""
+
 VOCABULARY = 1024
-POOL = 12
-"""Batches drawn at once and sorted by length, so that little is padded."""
+SAVE_EVERY = 500
+"""Updates between two copies of the checkpoint, to look at while training goes on."""
+
+POOL = 288
+"""Samples drawn at once and sorted by length, so that little is padded."""
 
 
 @dataclass(frozen=True)
@@ -40,20 +52,14 @@ class Stage:
     name: str
     updates: int
     batch_tokens: int
-    weights: dict[str, float]
+    captions: float
     question_types: Sequence[str] = QUESTION_TYPES
 
 
 STAGES = (
-    Stage("see", 600, 1536, {"caption": 1.0}),
-    Stage(
-        "check",
-        900,
-        3072,
-        {"caption": 0.1, "think": 0.75, "judge": 0.15},
-        ("count", "locate", "compare"),
-    ),
-    Stage("all", 2600, 4096, {"caption": 0.05, "think": 0.7, "judge": 0.25}),
+    Stage("see", 600, 1536, 1.0),
+    Stage("check", 900, 3072, 0.1, ("count", "locate", "compare")),
+    Stage("all", 2600, 4096, 0.05),
 )
 
 
@@ -70,7 +76,7 @@ def batches(
 ) -> Iterator[list[Sample]]:
     """Group samples of like length into batches of at most `batch_tokens` padded tokens."""
     while True:
-        pool = sorted(islice(samples, POOL * 24), key=len)
+        pool = sorted(islice(samples, POOL), key=len)
         groups: list[list[Sample]] = [[]]
         for sample in pool:
             if (len(groups[-1]) + 1) * len(sample) > batch_tokens:
@@ -91,17 +97,14 @@ def losses(model: Any, encoder: PromptEncoder, batch: list[Sample]) -> dict[str,
     images = [image for sample in batch for image in sample.images]
     inputs: dict[str, Any] = {"mm_token_type_ids": (ids == encoder.image_token_id).int()}
     if images:
-        inputs["pixel_values"], inputs["image_grid_thw"] = encoder.pixels(images)  # type: ignore[arg-type]
+        inputs["pixel_values"], inputs["image_grid_thw"] = encoder.pixels(images)
     hidden = model.model(input_ids=ids, use_cache=False, **inputs).last_hidden_state
-    rows, columns = zip(
-        *((r, c) for r, s in enumerate(batch) for c in range(s.prompt_length - 1, len(s) - 1)),
-        strict=True,
-    )
-    targets = ids[list(rows), [c + 1 for c in columns]]
-    each = cross_entropy(
-        model.lm_head(hidden[list(rows), list(columns)]), targets, reduction="none"
-    )
-    tasks = [batch[row].task for row in rows]
+    places = [(row, at, task) for row, s in enumerate(batch) for at, task in s.targets.items()]
+    rows = [row for row, _, _ in places]
+    columns = [at for _, at, _ in places]
+    logits = model.lm_head(hidden[rows, [at - 1 for at in columns]])
+    each = cross_entropy(logits, ids[rows, columns], reduction="none")
+    tasks = [task for _, _, task in places]
     return {
         task: each[[i for i, name in enumerate(tasks) if name == task]].mean()
         for task in sorted(set(tasks))
@@ -120,9 +123,10 @@ def train(
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     rng = random.Random(seed)
-    profiles = [load_profile(name) for name in PROFILES]
-    tokenizer = train_tokenizer(tokenizer_texts(rng, profiles, 3000), VOCABULARY)
-    encoder = make_encoder(tokenizer, profiles[0])
+    profiles = {name: (demo_profile(name), weight) for name, weight in PROFILES.items()}
+    texts = tokenizer_texts(rng, [profile for profile, _ in profiles.values()], 3000)
+    tokenizer = train_tokenizer(texts, VOCABULARY)
+    encoder = make_encoder(tokenizer, demo_profile("demo"))
     model = build_model(tokenizer).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01)
     stages = [(stage, max(1, round(stage.updates * scale))) for stage in STAGES]
@@ -130,7 +134,7 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     with (out / "training.jsonl").open("w", encoding="utf-8") as log:
         for stage, updates in stages:
-            samples = random_samples(rng, profiles, encoder, stage.weights, stage.question_types)
+            samples = random_samples(rng, profiles, encoder, stage.captions, stage.question_types)
             for batch in islice(batches(samples, rng, stage.batch_tokens), updates):
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(update, total, peak)
@@ -147,9 +151,16 @@ def train(
                     row |= {"update": update, "seconds": round(time.monotonic() - began)}
                     log.write(json.dumps(row | {"stage": stage.name}) + "\n")
                     log.flush()
-                    console.print(f"{update}/{total} {stage.name} {row}")
+                    console.print(f"{update}/{total} {stage.name} {row}", soft_wrap=True)
+                if update % SAVE_EVERY == 0:
+                    save(model, encoder, out)
     save(model, encoder, out)
     console.print(f"written to {out}")
+
+
+def demo_profile(name: str) -> Profile:
+    """A packaged profile at the resolution of the demo world."""
+    return load_profile(name).model_copy(update={"pixels": load_profile("demo").pixels})
 
 
 def make_encoder(tokenizer: Any, profile: Profile) -> PromptEncoder:
@@ -175,7 +186,7 @@ def save(model: Any, encoder: PromptEncoder, out: Path) -> None:
     encoder.tokenizer.chat_template = encoder.template
     encoder.tokenizer.save_pretrained(out)
     encoder.image_processor.save_pretrained(out)
-    model.eval().half().save_pretrained(out)
+    copy.deepcopy(model).eval().half().save_pretrained(out)
 
 
 if __name__ == "__main__":

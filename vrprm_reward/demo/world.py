@@ -532,10 +532,10 @@ def random_example(rng: random.Random, error_rate: float = 0.8) -> Example:
 def picture_notes(scene: Scene) -> str:
     """What is in every cell, one line each."""
     cells = zip(PLACES, scene.cells, strict=True)
-    return "\n" + "\n".join(f"{place} {thing or 'none'}" for place, thing in cells) + "\n"
+    return "\n".join(f"{place} {thing or 'none'}" for place, thing in cells)
 
 
 def notes(example: Example) -> str:
     """What a careful reader thinks: what the picture shows, then a check of every step."""
     checks = "\n".join(f"Step {i}: {step.check}" for i, step in enumerate(example.steps))
-    return f"{picture_notes(example.scene)}{checks}\n"
+    return f"{picture_notes(example.scene)}\n{checks}"

@@ -13,7 +13,9 @@ class Thought:
     """Thinking without its delimiters, and what was odd about it."""
 
     text: str
-    flags: tuple[str, ...]
+    flags: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
+    """In frames that judge inside the generated text: that text up to each verdict."""
 
 
 def parse_thinking(generation: Generation, rules: Thinking) -> Thought:
@@ -32,7 +34,7 @@ def parse_thinking(generation: Generation, rules: Thinking) -> Thought:
         flags.append("thinking_truncated")
     elif not closed:
         flags.append("thinking_unmarked")
-    text = inner.strip("\n") if opened or closed else generation.text.strip()
+    text = inner.strip() if opened or closed else generation.text.strip()
     if not text.strip():
         flags.append("thinking_empty")
     return Thought(text, tuple(flags))

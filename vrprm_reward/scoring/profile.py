@@ -11,7 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from vrprm_reward.errors import ProfileError
 from vrprm_reward.images import PixelLimits
 
-FrameName = Literal["two_stage", "multi_turn", "answer_block", "score_json", "boxed_continuation"]
+FrameName = Literal[
+    "two_stage", "multi_turn", "answer_block", "score_json", "score_list", "boxed_continuation"
+]
+SectionName = Literal["question", "reference", "solution", "count", "task"]
 
 _MAX_EXTENDS = 8
 
@@ -21,14 +24,19 @@ class _Table(BaseModel):
 
 
 class Sections(_Table):
-    """The marker lines that open the sections of a prompt."""
+    """The marker lines that open the sections of a prompt or of an answer."""
 
     question: str = "[Question]"
     reference: str = "[Reference Answer]"
     solution: str = "[Candidate Solution]"
+    count: str = "[Number of Steps]"
+    task: str = "[Task]"
     thinking: str = "[Global Thinking]"
     history: str = "[Previous Step Judgments]"
     current: str = "[Current Step]"
+    analysis: str = "[Step Analysis]"
+    verdicts: str = "[Step judgment]"
+    scores: str = "[Final Scores]"
 
     @property
     def markers(self) -> tuple[str, ...]:
@@ -44,11 +52,36 @@ class Sections(_Table):
         return self
 
 
+class Opening(_Table):
+    """The text that shows the problem and the solution."""
+
+    order: tuple[SectionName, ...] = ("question", "reference", "solution")
+    """Sections in the order in which they stand. `reference` is left out unless it is shown."""
+
+    gap: str = "\n"
+    """What stands between two sections."""
+
+    end: str = "\n"
+    """What ends the text of a request that stops after these sections."""
+
+    @model_validator(mode="after")
+    def _shows_what_is_judged(self) -> Self:
+        if len(set(self.order)) < len(self.order):
+            raise ValueError(f"opening.order names a section twice: {self.order}")
+        for needed in ("question", "solution"):
+            if needed not in self.order:
+                raise ValueError(f"opening.order lacks {needed!r}: it is needed to judge anything")
+        return self
+
+
 class Steps(_Table):
     """How steps are written into a prompt."""
 
     first_number: int = Field(default=0, ge=0, le=1)
     """Number of the first step. VRPRM counts from 0."""
+
+    form: Literal["numbered", "split"] = "numbered"
+    """In the solution: a line `Step n: text` each, or bare texts joined by `<step split>`."""
 
     strip: bool = False
     """Whether white space around a step is dropped."""
@@ -60,14 +93,14 @@ class Steps(_Table):
 class Thinking(_Table):
     """The one generated text that comes before the judgements."""
 
-    system: str
-    """System prompt of the thinking request."""
+    system: str = ""
+    """System prompt of the thinking request; empty: no system turn."""
 
     max_tokens: int = Field(default=1024, ge=1)
     """Bound on generated tokens."""
 
-    opening: str = "<think>"
-    closing: str = "</think>"
+    opening: str = Field(default="<think>", min_length=1)
+    closing: str = Field(default="</think>", min_length=1)
 
     truncated: Literal["judge", "unscore"] = "judge"
     """What becomes of a rollout whose thinking hit `max_tokens`: it is judged and flagged
@@ -77,10 +110,10 @@ class Thinking(_Table):
 class Judging(_Table):
     """How one step is asked about."""
 
-    system: str
-    """System prompt of a judgement."""
+    system: str = ""
+    """System prompt of a judgement, and of a whole conversation without thinking."""
 
-    request: str
+    request: str = ""
     """The sentence that ends the prompt and asks for exactly one token, 1 or 0."""
 
     history_line: str = "Step {number}: \\boxed{{{verdict}}}"
@@ -88,6 +121,12 @@ class Judging(_Table):
 
     empty_history: str = "None"
     """What stands in place of the history at the first step."""
+
+    show_history: bool = True
+    """Whether a judgement is told the judgements before it."""
+
+    images: Literal["never", "each"] = "never"
+    """Whether the images stand in every judgement of a frame with separate requests."""
 
     @model_validator(mode="after")
     def _history_line_has_both_fields(self) -> Self:
@@ -108,21 +147,41 @@ class Profile(_Table):
     frame: FrameName
     """Where the verdicts stand; see `vrprm_reward.scoring.frames`."""
 
-    images: Literal["before", "after"] = "after"
-    """Whether the images of a user turn stand before or after its text."""
+    images: Literal["before", "after", "inline"] = "after"
+    """Whether the images of a user turn stand before its text, after it, or in the question at
+    its `<image>` placeholders (those that have none: before)."""
+
+    placeholder: Literal["drop", "keep"] = "drop"
+    """What becomes of `<image>` in a question when images are not inline."""
 
     show_reference: bool = False
     """Whether the reference answer is shown to the reward model. Such scores are not comparable
     with those of a model that has to find the answer itself."""
+
+    task: str = ""
+    """Text of the section `task`, where `opening.order` names it."""
 
     conversation: str
     """Jinja source of the conversation template, in transformers' chat template dialect."""
 
     pixels: PixelLimits = PixelLimits()
     sections: Sections = Sections()
+    opening: Opening = Opening()
     steps: Steps = Steps()
     think: Thinking | None = None
-    judge: Judging
+    judge: Judging = Judging()
+
+    @model_validator(mode="after")
+    def _frame_has_what_it_needs(self) -> Self:
+        if self.frame == "score_json" and self.think is None:
+            raise ValueError("frame score_json judges generated lines: it needs a [think] table")
+        if self.frame == "score_list" and self.think is not None:
+            raise ValueError("frame score_list answers at once: it takes no [think] table")
+        if self.frame in ("two_stage", "multi_turn") and not self.judge.request:
+            raise ValueError(f"frame {self.frame} needs judge.request, the sentence that asks")
+        if "task" in self.opening.order and not self.task:
+            raise ValueError("opening.order names 'task' but the key task is empty")
+        return self
 
 
 def load_profile(source: str | Path) -> Profile:

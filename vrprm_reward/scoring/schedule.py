@@ -60,4 +60,10 @@ async def fixed_point(ask: AskStep, steps: int) -> Schedules:
     return Schedules(tuple(found), rounds, requests)
 
 
+async def at_once(ask: AskStep, steps: int) -> Schedules:
+    """All steps in one round, for frames whose prompts do not hold earlier verdicts."""
+    found = await asyncio.gather(*(ask([1] * index) for index in range(steps)))
+    return Schedules(tuple(found), 1, steps)
+
+
 SCHEDULES = {"lockstep": lockstep, "fixed_point": fixed_point}

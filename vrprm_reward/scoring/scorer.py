@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from vrprm_reward.background import BackgroundLoop
@@ -18,11 +19,11 @@ from vrprm_reward.errors import (
     VRPRMError,
 )
 from vrprm_reward.images import ImageSettings, final_pixels
-from vrprm_reward.scoring.frames import Frame, frame_of
-from vrprm_reward.scoring.parse import Thought, parse_thinking, probability
+from vrprm_reward.scoring.frames import FRAMES, think_prompt
+from vrprm_reward.scoring.parse import Thought, probability
 from vrprm_reward.scoring.profile import Profile
 from vrprm_reward.scoring.render import Case
-from vrprm_reward.scoring.schedule import SCHEDULES, Schedule
+from vrprm_reward.scoring.schedule import SCHEDULES, Schedule, at_once
 from vrprm_reward.scoring.untrusted import Neutraliser
 from vrprm_reward.steps import Splitter, StepSettings, split_steps, split_with
 from vrprm_reward.types import ProcessScore, Rollout, Status, Step, Usage
@@ -62,8 +63,8 @@ class VRPRMScorer:
         self._make_engine = make_engine
         self._steps = steps
         self._images = images
-        self._ask_in_order = SCHEDULES[schedule]
-        self._frame: Frame = frame_of(profile)
+        self._frame = FRAMES[profile.frame]
+        self._ask_in_order = at_once if self._frame.independent else SCHEDULES[schedule]
         self._engine: Engine | None = None
         self._engine_lock = threading.Lock()
         self._loop = BackgroundLoop()
@@ -159,12 +160,12 @@ class VRPRMScorer:
             images=pictures,
             reference_answer=safe.text(problem.reference_answer or "") if shown else None,
         )
-        thought, usage = await self._think(engine, case, share)
-        notes = safe.text(thought.text) if thought else ""
+        thought, usage = await self._think(engine, case, safe, share)
+        shown_thought = replace(thought, text=safe.text(thought.text))
         tokens: list[int] = []
 
         async def ask(verdicts: Sequence[int]) -> float:
-            prompt = self._frame.judge(profile, case, notes, verdicts)
+            prompt = self._frame.judge(profile, case, shown_thought, verdicts)
             judgement = await engine.judge(prompt, share=share)
             tokens.append(judgement.prompt_tokens)
             return probability(judgement)
@@ -174,25 +175,26 @@ class VRPRMScorer:
             status="scored",
             steps=steps,
             p_correct=found.p_correct,
-            thinking=thought.text if thought else None,
-            flags=thought.flags if thought else (),
+            thinking=thought.text if profile.think else None,
+            flags=thought.flags,
             usage=usage
             + Usage(prompt_tokens=sum(tokens), requests=found.requests, rounds=found.rounds),
         )
 
     async def _think(
-        self, engine: Engine, case: Case, share: object
-    ) -> tuple[Thought | None, Usage]:
+        self, engine: Engine, case: Case, safe: Neutraliser, share: object
+    ) -> tuple[Thought, Usage]:
         rules = self.profile.think
         if rules is None:
-            return None, Usage()
+            return Thought(""), Usage()
         generation = await engine.generate(
-            self._frame.think(self.profile, case),
+            think_prompt(self.profile, case),
             max_tokens=rules.max_tokens,
-            stop=rules.closing,
+            stop=self._frame.stop(self.profile),
             share=share,
         )
-        thought = parse_thinking(generation, rules)
+        generation = replace(generation, text=safe.generated(generation.text))
+        thought = self._frame.read(generation, self.profile, case)
         if rules.truncated == "unscore" and "thinking_truncated" in thought.flags:
             raise EngineError(
                 f"the thinking did not end within {generation.generated_tokens} tokens and the "

@@ -36,8 +36,9 @@ class Neutraliser:
     def __init__(self, profile: Profile, added_tokens: Iterable[str]) -> None:
         self._profile = profile
         reserved = {token for token in added_tokens if token.strip()} | set(DELIMITERS)
-        if profile.think is not None:
-            reserved |= {profile.think.opening, profile.think.closing}
+        rules = profile.think
+        self._thinking = (rules.opening, rules.closing) if rules else ()
+        reserved |= set(self._thinking)
         longest_first = sorted(reserved, key=lambda token: (-len(token), token))
         self._reserved = re.compile("|".join(map(re.escape, longest_first)))
         self._markers = {_folded(marker) for marker in profile.sections.markers}
@@ -46,6 +47,12 @@ class Neutraliser:
         """Text that stands in a prompt on lines of its own (a question, an answer, thinking)."""
         pieces = _LINE_BREAK.split(self._set_apart(text))
         return "".join(f'"{piece}"' if self._forges(piece) else piece for piece in pieces)
+
+    def generated(self, text: str) -> str:
+        """Text the reward model generated, before it is read: only reserved strings that are no
+        delimiter of thinking are taken apart, so that it tokenises as text wherever it is shown.
+        """
+        return self._set_apart(text, keep_thinking=True)
 
     def step(self, index: int, text: str) -> str:
         """Text of step `index`, which a prompt shows behind its number.
@@ -58,9 +65,14 @@ class Neutraliser:
             first = f'"{first}"'
         return first + "".join(f'"{piece}"' if self._forges(piece) else piece for piece in rest)
 
-    def _set_apart(self, text: str) -> str:
-        changed = self._reserved.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
-        return changed if changed == text else self._set_apart(changed)
+    def _set_apart(self, text: str, keep_thinking: bool = False) -> str:
+        kept = self._thinking if keep_thinking else ()
+
+        def apart(match: re.Match[str]) -> str:
+            return match[0] if match[0] in kept else f"{match[0][0]} {match[0][1:]}"
+
+        changed = self._reserved.sub(apart, text)
+        return changed if changed == text else self._set_apart(changed, keep_thinking)
 
     def _forges(self, line: str) -> bool:
         folded = _folded(line)

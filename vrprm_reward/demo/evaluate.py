@@ -1,0 +1,163 @@
+"""Measure the demo checkpoint on held-out problems: `python -m vrprm_reward.demo.evaluate`.
+
+The model is used as everybody uses it: through the scorer, with its own thinking.
+"""
+
+import random
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from sklearn.metrics import f1_score
+
+from vrprm_reward.demo import world
+from vrprm_reward.process_reward import DEMO, ProcessReward, load_process_reward
+from vrprm_reward.steps import join_steps
+from vrprm_reward.types import Problem, ProcessScore, Rollout
+
+HELD_OUT_SEED = 20_000_003
+"""Problems are drawn from this seed; training uses small seeds."""
+
+BINS = 10
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Figures over the steps of the scored rollouts; macro-F1 counts unscored steps as wrong."""
+
+    steps: int
+    unscored: int
+    macro_f1: float
+    ece: float
+    mean_rounds: float
+    seconds: float
+
+
+def rollout_of(example: world.Example) -> Rollout:
+    """An example as a user would hand it in."""
+    response, steps = join_steps([step.text for step in example.steps])
+    problem = Problem(question=example.question, images=(example.image,))
+    return Rollout(problem=problem, response=response, steps=steps)
+
+
+def held_out(count: int, seed: int = HELD_OUT_SEED) -> list[world.Example]:
+    """Examples that no training run has seen."""
+    rng = random.Random(seed)
+    return [world.random_example(rng) for _ in range(count)]
+
+
+def with_shuffled_images(examples: Sequence[world.Example]) -> list[Rollout]:
+    """Every rollout with the image of the next problem."""
+    rollouts = []
+    for index, example in enumerate(examples):
+        other = examples[(index + 1) % len(examples)]
+        rollout = rollout_of(example)
+        problem = Problem(question=example.question, images=(other.image,))
+        rollouts.append(rollout.model_copy(update={"problem": problem}))
+    return rollouts
+
+
+def expected_calibration_error(p_correct: Sequence[float], labels: Sequence[int]) -> float:
+    """Mean gap between probability and frequency over ten bins of equal width, by bin size.
+
+    Guo et al. 2017, arXiv 1706.04599, equation 3.
+    """
+    bins: dict[int, list[tuple[float, int]]] = defaultdict(list)
+    for p, label in zip(p_correct, labels, strict=True):
+        bins[min(BINS - 1, int(p * BINS))].append((p, label))
+    gaps = (abs(sum(p for p, _ in rows) - sum(y for _, y in rows)) for rows in bins.values())
+    return sum(gaps) / len(labels)
+
+
+def figures(
+    labels: Iterable[Sequence[int]], scores: Sequence[ProcessScore], seconds: float
+) -> Figures:
+    """Compare scores with true labels."""
+    true: list[int] = []
+    predicted: list[int] = []
+    probabilities: list[float] = []
+    scored_labels: list[int] = []
+    unscored = 0
+    for row, score in zip(labels, scores, strict=True):
+        true += row
+        if score.scored:
+            predicted += score.judgements
+            probabilities += score.p_correct
+            scored_labels += row
+        else:
+            unscored += 1
+            predicted += [1 - label for label in row]
+    done = [score for score in scores if score.scored]
+    return Figures(
+        steps=len(true),
+        unscored=unscored,
+        macro_f1=float(f1_score(true, predicted, average="macro")),
+        ece=expected_calibration_error(probabilities, scored_labels),
+        mean_rounds=sum(score.usage.rounds for score in done) / max(1, len(done)),
+        seconds=seconds,
+    )
+
+
+def measure(
+    reward: ProcessReward, examples: Sequence[world.Example], rollouts: Sequence[Rollout]
+) -> tuple[Figures, list[ProcessScore]]:
+    """Score rollouts and compare them with the labels of the examples they were made of."""
+    began = time.monotonic()
+    scores = reward.score(rollouts)
+    seconds = time.monotonic() - began
+    return figures([example.labels for example in examples], scores, seconds), scores
+
+
+def evaluate(
+    model: Annotated[str, typer.Option(help="demo, or a checkpoint folder.")] = DEMO,
+    profile: Annotated[str, typer.Option(help="Name or path of a profile.")] = "demo",
+    rollouts: Annotated[int, typer.Option(help="How many held-out rollouts.")] = 500,
+    schedule: Annotated[str, typer.Option(help="lockstep or fixed_point.")] = "lockstep",
+) -> None:
+    """Print held-out figures, with the right images and with images shuffled between problems."""
+    reward = load_process_reward(model, profile=profile, schedule=schedule)  # type: ignore[arg-type]
+    examples = held_out(rollouts)
+    table = Table("images", "steps", "macro-F1", "ECE", "unscored", "rounds", "seconds")
+    right, scores = measure(reward, examples, [rollout_of(example) for example in examples])
+    shuffled, _ = measure(reward, examples, with_shuffled_images(examples))
+    for name, row in (("right", right), ("shuffled", shuffled)):
+        table.add_row(
+            name,
+            str(row.steps),
+            f"{row.macro_f1:.4f}",
+            f"{row.ece:.4f}",
+            str(row.unscored),
+            f"{row.mean_rounds:.2f}",
+            f"{row.seconds:.0f}",
+        )
+    console = Console()
+    console.print(table)
+    console.print(_by("question type", [e.question_type for e in examples], examples, scores))
+    names = [e.errors[0] if e.errors else "none" for e in examples]
+    console.print(_by("planted error", names, examples, scores))
+
+
+def _by(
+    title: str,
+    names: Sequence[str],
+    examples: Sequence[world.Example],
+    scores: Sequence[ProcessScore],
+) -> Table:
+    """Share of steps judged right, by a property of the rollout."""
+    found: dict[str, list[bool]] = defaultdict(list)
+    for name, example, score in zip(names, examples, scores, strict=True):
+        judged = score.judgements or [1 - label for label in example.labels]
+        found[name] += [a == b for a, b in zip(judged, example.labels, strict=True)]
+    table = Table(title, "steps", "accuracy")
+    for name, hits in sorted(found.items()):
+        table.add_row(name, str(len(hits)), f"{sum(hits) / len(hits):.4f}")
+    return table
+
+
+if __name__ == "__main__":
+    typer.run(evaluate)
