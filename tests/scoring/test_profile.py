@@ -64,7 +64,7 @@ def test_what_is_no_profile_at_all_is_refused(write):
         load_profile("nothing")
     with pytest.raises(ProfileError, match="not valid TOML"):
         load_profile(write("frame ="))
-    with pytest.raises(ProfileError, match="frame two_stage needs judge.request"):
+    with pytest.raises(ProfileError, match="frame two_stage needs judge"):
         load_profile(write('name = "x"\nframe = "two_stage"\nconversation = ""\n'))
 
 

@@ -1,0 +1,106 @@
+"""Wrong inputs against a real model in process: each has its own answer, neighbours are scored."""
+
+import shutil
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from vrprm_reward import Problem, Rollout, load_process_reward
+from vrprm_reward.errors import CheckpointError, InputError, ProfileError
+
+
+@pytest.fixture(scope="module")
+def reward(random_qwen3_vl):
+    profile = load_profile_with_short_thinking()
+    loaded = load_process_reward(random_qwen3_vl, profile=profile)
+    yield loaded
+    loaded.close()
+
+
+def load_profile_with_short_thinking():
+    from vrprm_reward import load_profile
+
+    profile = load_profile("demo")
+    return profile.model_copy(update={"think": profile.think.model_copy(update={"max_tokens": 4})})
+
+
+@pytest.fixture
+def good(picture):
+    return Rollout(problem=Problem(question="q", images=[picture]), response="One.\n\nTwo.")
+
+
+def make_wrong(tmp_path, picture):
+    text_file = tmp_path / "notes.png"
+    text_file.write_text("not an image")
+    huge = tmp_path / "huge.png"
+    Image.new("1", (10_000, 10_000)).save(huge)
+
+    def with_image(image):
+        return Rollout(problem=Problem(question="q", images=[image]), response="One.")
+
+    def with_response(text):
+        return Rollout(problem=Problem(question="q", images=[picture]), response=text)
+
+    return {
+        "missing file": (with_image(tmp_path / "gone.png"), "unscored_ours", "image_missing"),
+        "not an image": (with_image(text_file), "unscored_ours", "image_format"),
+        "100 megapixels": (with_image(huge), "unscored_ours", "image_limit"),
+        "1x1 image": (with_image(Image.new("RGB", (1, 1))), "unscored_ours", "image_limit"),
+        "URL": (with_image("https://example.org/a.png"), "unscored_ours", "image_source"),
+        "empty response": (with_response(""), "unscored_response", "response_empty"),
+        "zero steps": (with_response(" \n\n "), "unscored_response", "response_empty"),
+        "200 steps": (with_response("x\n\n" * 200), "unscored_response", "too_many_steps"),
+        "too long": (with_response("word " * 4000), "unscored_response", "prompt_too_long"),
+    }
+
+
+def test_each_wrong_rollout_gets_its_reason_and_loses_no_neighbour(reward, good, tmp_path, picture):
+    wrong = make_wrong(tmp_path, picture)
+    rollouts = [good]
+    for rollout, _, _ in wrong.values():
+        rollouts += [rollout, good]
+    scores = reward.score(rollouts)
+    answers = {name: (s.status, s.reason) for name, s in zip(wrong, scores[1::2], strict=True)}
+    assert answers == {name: (status, reason) for name, (_, status, reason) in wrong.items()}
+    assert all(score.scored for score in scores[::2])
+    assert all(score.detail for score in scores[1::2])
+
+
+def test_a_checkpoint_full_of_nan_leaves_rollouts_unscored(random_qwen3_vl, good, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(random_qwen3_vl, broken)
+    weights = load_file(broken / "model.safetensors")
+    save_file(
+        {name: torch.full_like(w, torch.nan) for name, w in weights.items()},
+        broken / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    reward = load_process_reward(broken, profile=load_profile_with_short_thinking())
+    (score,) = reward.score([good])
+    reward.close()
+    assert (score.status, score.reason) == ("unscored_ours", "non_finite_logits")
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused(random_qwen3_vl, good, tmp_path):
+    partial = tmp_path / "partial"
+    shutil.copytree(random_qwen3_vl, partial)
+    weights = load_file(partial / "model.safetensors")
+    weights.pop("model.language_model.norm.weight")
+    save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"lacks 1 .*norm\.weight"):
+        load_process_reward(partial, profile="demo").score([good])
+
+
+def test_a_folder_that_is_no_vision_model_is_refused_by_name(tmp_path, good):
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(CheckpointError, match="'llama' model"):
+        load_process_reward(tmp_path, profile="demo").score([good])
+
+
+def test_wrong_names_are_refused_at_once():
+    with pytest.raises(ProfileError, match="no profile 'nope'"):
+        load_process_reward("demo", profile="nope")
+    with pytest.raises(InputError, match="servers are not supported"):
+        load_process_reward("http://localhost:8000")
