@@ -1,0 +1,1 @@
+"""Offline jobs: rows of a file in, rows of a file out."""

@@ -1,0 +1,1 @@
+"""Scores as a person reads them."""
