@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from vrprm_reward.cli import ROWS_AT_ONCE, app
+from vrprm_reward.engines.local.options import LocalOptions
 from vrprm_reward.errors import CheckpointError
 from vrprm_reward.images import ImageSettings
 from vrprm_reward.process_reward import load_process_reward
@@ -231,7 +232,7 @@ class TestWhatTheModelIsAskedFor:
     def test_every_option_reaches_it(self, folder: Path, loader: Loader) -> None:
         options = (
             "--model x/y --profile p.toml --device cuda:1 --dtype bfloat16 "
-            "--schedule fixed_point --batch-tokens 99 --split numbered --part answer"
+            "--schedule fixed_point --pass-tokens 99 --split numbered --part answer"
         )
         run("score", write_rows(folder, good()), *options.split())
         del loader.settings["images"]
@@ -240,9 +241,7 @@ class TestWhatTheModelIsAskedFor:
             "profile": "p.toml",
             "steps": StepSettings(rule="numbered", part="answer"),
             "schedule": "fixed_point",
-            "device": "cuda:1",
-            "dtype": "bfloat16",
-            "batch_tokens": 99,
+            "local": LocalOptions(device="cuda:1", dtype="bfloat16", pass_tokens=99),
         }
 
     @pytest.mark.parametrize(

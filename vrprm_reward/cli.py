@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
+from vrprm_reward.engines.local.options import LocalOptions
 from vrprm_reward.errors import InputError, RowError
 from vrprm_reward.images import ImageSettings
 from vrprm_reward.jobs.outputs import atomic_jsonl, check_output, json_line, score_record
@@ -164,11 +165,14 @@ def score(
     schedule: Annotated[
         Schedule,
         typer.Option(help="Order of the judgements; same scores.", rich_help_panel="Model"),
-    ] = "lockstep",
-    batch_tokens: Annotated[
+    ] = "auto",
+    pass_tokens: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Bound on the tokens of one batch.", rich_help_panel="Model"
+            min=1,
+            metavar="N",
+            help="Bound on the tokens of one forward pass.",
+            rich_help_panel="Model",
         ),
     ] = None,
     split: Annotated[
@@ -204,9 +208,7 @@ def score(
             steps=steps,
             images=images,
             schedule=schedule,
-            device=device,
-            dtype=dtype,
-            batch_tokens=batch_tokens,
+            local=LocalOptions(device=device, dtype=dtype, pass_tokens=pass_tokens),
         )
         console = errors
         if not quiet and output != STANDARD_STREAM:

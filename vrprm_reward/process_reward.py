@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from vrprm_reward.engines.local.options import DEFAULT_OPTIONS, LocalOptions
 from vrprm_reward.errors import InputError, MissingExtraError
 from vrprm_reward.images import ImageSettings
 from vrprm_reward.scoring.profile import Profile, load_profile
@@ -37,11 +38,8 @@ def load_process_reward(
     profile: str | Path | Profile | None = None,
     steps: StepSettings | Splitter = StepSettings(),  # noqa: B008  frozen
     images: ImageSettings = ImageSettings(),  # noqa: B008  frozen
-    schedule: Schedule = "lockstep",
-    device: str = "auto",
-    dtype: str = "auto",
-    batch_tokens: int | None = None,
-    trust_remote_code: bool = False,
+    schedule: Schedule = "auto",
+    local: LocalOptions = DEFAULT_OPTIONS,
 ) -> ProcessReward:
     """A process reward by name.
 
@@ -51,11 +49,8 @@ def load_process_reward(
             checkpoint, else `two_stage`.
         steps: how responses are divided into steps.
         images: limits on images.
-        schedule: order of the judgements.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
-        dtype: `auto`, `float32`, `bfloat16` or `float16`.
-        batch_tokens: bound on the padded tokens of one batch of the local engine.
-        trust_remote_code: whether code that comes with a checkpoint may run.
+        schedule: order of the judgements; `auto` lets the engine choose.
+        local: options of the in-process engine (`vrprm_reward.engines.local.options`).
 
     Returns:
         An object whose model is loaded on first use (or by asking for its `engine`).
@@ -79,35 +74,17 @@ def load_process_reward(
         _make_local_engine,
         str(DEMO_FOLDER) if place == DEMO else place,
         template=chosen.conversation,
-        device=device,
-        dtype=dtype,
-        batch_tokens=batch_tokens,
-        trust_remote_code=trust_remote_code,
+        options=local,
     )
     return VRPRMScorer(make_engine, chosen, steps=steps, images=images, schedule=schedule)
 
 
-def _make_local_engine(
-    name: str,
-    *,
-    template: str,
-    device: str,
-    dtype: str,
-    batch_tokens: int | None,
-    trust_remote_code: bool,
-) -> "Engine":
+def _make_local_engine(name: str, *, template: str, options: LocalOptions) -> "Engine":
     try:
-        from vrprm_reward.engines.local.engine import DEFAULT_BATCH_TOKENS, LocalEngine
+        from vrprm_reward.engines.local.engine import LocalEngine
     except ImportError as error:
         raise MissingExtraError(
             f"scoring in this process needs torch and transformers ({error}): "
             "pip install 'vrprm-reward[local]'"
         ) from error
-    return LocalEngine.load(
-        name,
-        template=template,
-        device=device,
-        dtype=dtype,
-        batch_tokens=batch_tokens or DEFAULT_BATCH_TOKENS,
-        trust_remote_code=trust_remote_code,
-    )
+    return LocalEngine.load(name, template=template, options=options)

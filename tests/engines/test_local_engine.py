@@ -37,7 +37,7 @@ class Oracle:
 
     def inputs(self, prompt):
         encoded = self.encoder.encode(prompt)
-        ids = torch.tensor([encoded.ids])
+        ids = torch.from_numpy(encoded.ids)[None]
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         inputs["mm_token_type_ids"] = (ids == self.encoder.image_token_id).int()
         if encoded.images:
@@ -131,9 +131,9 @@ def test_an_image_changes_what_the_model_says(random_qwen3_vl):
 def test_a_model_error_fails_its_batch_and_the_engine_lives_on(random_qwen3_vl, monkeypatch):
     engine = LocalEngine.load(random_qwen3_vl, template=TEMPLATE)
     prompt = next(prompts(1))
-    forward = engine._scheduler._forward
+    model = engine._scheduler._model
     with monkeypatch.context() as patch:
-        patch.setattr(forward, "judge", lambda prompts: 1 / 0)
+        patch.setattr(model, "run", lambda segments: 1 / 0)
         failed = gather(engine, [engine.judge(prompt, share=i) for i in range(3)])
     after = gather(engine, [engine.judge(prompt, share=0)])[0]
     engine.close()

@@ -28,8 +28,14 @@ class ScriptedEngine:
     identity: str = "scripted"
     thought: list[Prompt] = field(default_factory=list)
     judged: list[Prompt] = field(default_factory=list)
+    expected: list[Hashable] = field(default_factory=list)
     released: list[Hashable] = field(default_factory=list)
     closed: bool = False
+
+    deterministic: bool = False
+
+    def fixed_point_pays(self, *, rollouts, steps):
+        return False
 
     async def generate(self, prompt, *, max_tokens, stop, share):
         await asyncio.sleep(0)
@@ -40,6 +46,9 @@ class ScriptedEngine:
         await asyncio.sleep(0)
         self.judged.append(prompt)
         return Judgement(*self.judge_text(shown(prompt)), len(shown(prompt)))
+
+    def expect(self, share):
+        self.expected.append(share)
 
     def release(self, share):
         self.released.append(share)

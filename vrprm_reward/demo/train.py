@@ -126,8 +126,8 @@ def train(
     profiles = {name: (demo_profile(name), weight) for name, weight in PROFILES.items()}
     texts = tokenizer_texts(rng, [profile for profile, _ in profiles.values()], 3000)
     tokenizer = train_tokenizer(texts, VOCABULARY)
-    encoder = make_encoder(tokenizer, demo_profile("demo"))
     model = build_model(tokenizer).train()
+    encoder = make_encoder(tokenizer, demo_profile("demo"), model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01)
     stages = [(stage, max(1, round(stage.updates * scale))) for stage in STAGES]
     total, update, began = sum(n for _, n in stages), 0, time.monotonic()
@@ -163,7 +163,7 @@ def demo_profile(name: str) -> Profile:
     return load_profile(name).model_copy(update={"pixels": load_profile("demo").pixels})
 
 
-def make_encoder(tokenizer: Any, profile: Profile) -> PromptEncoder:
+def make_encoder(tokenizer: Any, profile: Profile, model: Any) -> PromptEncoder:
     """The encoder of the demo checkpoint."""
     size = IMAGE_SIDE * IMAGE_SIDE
     image_processor = Qwen2VLImageProcessorPil(
@@ -178,6 +178,7 @@ def make_encoder(tokenizer: Any, profile: Profile) -> PromptEncoder:
         image_processor,
         template=profile.conversation,
         image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
+        rope_index=model.model.get_rope_index,
     )
 
 

@@ -77,6 +77,17 @@ class Engine(Protocol):
         """Strings that the tokenizer turns into one reserved token wherever they stand."""
         ...
 
+    @property
+    def deterministic(self) -> bool:
+        """Whether every expected share is waited for, so that a call's shares must be expected
+        together and none may depend on another's end."""
+        ...
+
+    def fixed_point_pays(self, *, rollouts: int, steps: int) -> bool:
+        """Whether judging all steps at once is quicker than one after another, for so many
+        rollouts at a time with so many steps each."""
+        ...
+
     async def generate(
         self, prompt: Prompt, *, max_tokens: int, stop: str | None, share: Hashable
     ) -> Generation:
@@ -91,8 +102,12 @@ class Engine(Protocol):
         """Read the log-probabilities of "0" and "1" as the next token. Raises `EngineError`."""
         ...
 
+    def expect(self, share: Hashable) -> None:
+        """Hear that `share` will ask soon; an engine may wait a moment for its company."""
+        ...
+
     def release(self, share: Hashable) -> None:
-        """Let go of what was kept for `share`."""
+        """Hear that `share` will not ask again; what was kept for it may go."""
         ...
 
     def close(self) -> None:

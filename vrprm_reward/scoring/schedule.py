@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Schedule = Literal["lockstep", "fixed_point"]
+Schedule = Literal["auto", "lockstep", "fixed_point"]
+"""`auto` leaves the choice to the engine."""
 
 AskStep = Callable[[Sequence[int]], Awaitable[float]]
 """Verdicts of the first k steps -> probability that step k is correct."""
@@ -64,6 +65,3 @@ async def at_once(ask: AskStep, steps: int) -> Schedules:
     """All steps in one round, for frames whose prompts do not hold earlier verdicts."""
     found = await asyncio.gather(*(ask([1] * index) for index in range(steps)))
     return Schedules(tuple(found), 1, steps)
-
-
-SCHEDULES = {"lockstep": lockstep, "fixed_point": fixed_point}

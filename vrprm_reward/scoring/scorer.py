@@ -5,8 +5,9 @@ import hashlib
 import json
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any, TypeVar
 
 from vrprm_reward.background import BackgroundLoop
@@ -23,7 +24,7 @@ from vrprm_reward.scoring.frames import FRAMES, think_prompt
 from vrprm_reward.scoring.parse import Thought, probability
 from vrprm_reward.scoring.profile import Profile
 from vrprm_reward.scoring.render import Case
-from vrprm_reward.scoring.schedule import SCHEDULES, Schedule, at_once
+from vrprm_reward.scoring.schedule import Schedule, Schedules, at_once, fixed_point, lockstep
 from vrprm_reward.scoring.untrusted import Neutraliser
 from vrprm_reward.steps import Splitter, StepSettings, split_steps, split_with
 from vrprm_reward.types import ProcessScore, Rollout, Status, Step, Usage
@@ -47,7 +48,7 @@ class VRPRMScorer:
         profile: how the checkpoint is spoken to.
         steps: how responses without ready-made steps are divided; settings or a callable.
         images: limits on what is read.
-        schedule: order of the judgements; `lockstep` suits the local engine.
+        schedule: order of the judgements; `auto` lets the engine choose. All give the same scores.
     """
 
     def __init__(
@@ -57,14 +58,14 @@ class VRPRMScorer:
         *,
         steps: StepSettings | Splitter = StepSettings(),  # noqa: B008  frozen
         images: ImageSettings = ImageSettings(),  # noqa: B008  frozen
-        schedule: Schedule = "lockstep",
+        schedule: Schedule = "auto",
     ) -> None:
         self.profile = profile
         self._make_engine = make_engine
         self._steps = steps
         self._images = images
         self._frame = FRAMES[profile.frame]
-        self._ask_in_order = at_once if self._frame.independent else SCHEDULES[schedule]
+        self._schedule = schedule
         self._engine: Engine | None = None
         self._engine_lock = threading.Lock()
         self._loop = BackgroundLoop()
@@ -89,21 +90,30 @@ class VRPRMScorer:
     async def ascore(self, rollouts: Sequence[Rollout]) -> list[ProcessScore]:
         """As `score`, for coroutines. Equal rollouts are computed once."""
         engine = await asyncio.to_thread(lambda: self.engine)
-        places = asyncio.Semaphore(MAX_ROLLOUTS_IN_FLIGHT)
-        running: dict[str, asyncio.Task[ProcessScore]] = {}
-        keys = []
-        for index, rollout in enumerate(rollouts):
-            key = _content_key(rollout) or f"unique {index}"
-            keys.append(key)
-            if key not in running:
-                running[key] = asyncio.create_task(self._score_one(engine, rollout, places))
-        try:
-            await asyncio.gather(*running.values())
-        except BaseException:
-            for task in running.values():
-                task.cancel()
-            raise
-        return [running[key].result() for key in keys]
+        keys = [_content_key(rollout) for rollout in rollouts]
+        distinct = dict(zip(keys, rollouts, strict=True))
+        found: dict[str, ProcessScore] = {}
+        if engine.deterministic:
+            for wave in batched(distinct.items(), MAX_ROLLOUTS_IN_FLIGHT):
+                shares = {key: object() for key, _ in wave}
+                for share in shares.values():
+                    engine.expect(share)
+                await _all(
+                    self._score_into(found, key, engine, rollout, shares[key], len(wave))
+                    for key, rollout in wave
+                )
+        else:
+            places = asyncio.Semaphore(MAX_ROLLOUTS_IN_FLIGHT)
+            at_work = min(len(distinct), MAX_ROLLOUTS_IN_FLIGHT)
+
+            async def in_place(key: str, rollout: Rollout) -> None:
+                async with places:
+                    share = object()
+                    engine.expect(share)
+                    await self._score_into(found, key, engine, rollout, share, at_work)
+
+            await _all(in_place(key, rollout) for key, rollout in distinct.items())
+        return [found[key] for key in keys]
 
     def close(self) -> None:
         """Free the engine. Scoring again loads it again."""
@@ -123,29 +133,47 @@ class VRPRMScorer:
         self._engine_lock = threading.Lock()
         self._loop = BackgroundLoop()
 
-    async def _score_one(
-        self, engine: Engine, rollout: Rollout, places: asyncio.Semaphore
-    ) -> ProcessScore:
-        async with places:
-            share = object()
-            steps: tuple[Step, ...] = ()
-            try:
-                steps = await asyncio.to_thread(self._split, rollout)
-                return await self._score_steps(engine, rollout, steps, share)
-            except ResponseError as error:
-                return _unscored("unscored_response", error.reason, error, steps)
-            except PromptTooLongError as error:
-                return _unscored("unscored_response", error.code, error, steps)
-            except (InputError, EngineError) as error:
-                return _unscored("unscored_ours", error.code, error, steps)
-            except Exception as error:  # noqa: BLE001  one rollout must not lose its neighbours
-                _log.exception("scoring a rollout failed unexpectedly")
-                return _unscored("unscored_ours", "unexpected", error, steps)
-            finally:
-                engine.release(share)
+    async def _score_into(
+        self,
+        found: dict[str, ProcessScore],
+        key: str,
+        engine: Engine,
+        rollout: Rollout,
+        share: object,
+        at_work: int,
+    ) -> None:
+        """Score one rollout, come what may; `at_work` rollouts are scored at the same time."""
+        steps: tuple[Step, ...] = ()
+        try:
+            steps = await asyncio.to_thread(self._split, rollout)
+            found[key] = await self._score_steps(engine, rollout, steps, share, at_work)
+        except ResponseError as error:
+            found[key] = _unscored("unscored_response", error.reason, error, steps)
+        except PromptTooLongError as error:
+            found[key] = _unscored("unscored_response", error.code, error, steps)
+        except (InputError, EngineError) as error:
+            found[key] = _unscored("unscored_ours", error.code, error, steps)
+        except Exception as error:  # noqa: BLE001  one rollout must not lose its neighbours
+            _log.exception("scoring a rollout failed unexpectedly")
+            found[key] = _unscored("unscored_ours", "unexpected", error, steps)
+        finally:
+            engine.release(share)
+
+    def _order(self, engine: Engine, steps: int, at_work: int) -> Callable[..., Any]:
+        if self._frame.independent:
+            return at_once
+        at_fixed_point = self._schedule == "fixed_point" or (
+            self._schedule == "auto" and engine.fixed_point_pays(rollouts=at_work, steps=steps)
+        )
+        return fixed_point if at_fixed_point else lockstep
 
     async def _score_steps(
-        self, engine: Engine, rollout: Rollout, steps: tuple[Step, ...], share: object
+        self,
+        engine: Engine,
+        rollout: Rollout,
+        steps: tuple[Step, ...],
+        share: object,
+        at_work: int,
     ) -> ProcessScore:
         profile = self.profile
         problem = rollout.problem
@@ -170,7 +198,7 @@ class VRPRMScorer:
             tokens.append(judgement.prompt_tokens)
             return probability(judgement)
 
-        found = await self._ask_in_order(ask, len(steps))
+        found: Schedules = await self._order(engine, len(steps), at_work)(ask, len(steps))
         return ProcessScore(
             status="scored",
             steps=steps,
@@ -238,8 +266,22 @@ def _unscored(
     return ProcessScore(status=status, steps=steps, reason=reason, detail=detail)
 
 
-def _content_key(rollout: Rollout) -> str | None:
-    """Equal for rollouts that must get equal scores; None when that cannot be told cheaply."""
+def batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
+    """Pieces of at most `size`, in order; itertools has this from Python 3.12 on."""
+    rest = iter(items)
+    while piece := tuple(islice(rest, size)):
+        yield piece
+
+
+async def _all(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run all of them; when this is cancelled, so are they."""
+    async with asyncio.TaskGroup() as group:
+        for coroutine in coroutines:
+            group.create_task(coroutine)
+
+
+def _content_key(rollout: Rollout) -> str:
+    """Equal only for rollouts that must get equal scores within one call."""
     images = []
     for image in rollout.problem.images:
         if isinstance(image, bytes):

@@ -1,12 +1,14 @@
 """Load a vision-language checkpoint with transformers, without torchvision."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.utils import logging
 
 from vrprm_reward.engines.local.device import pick_device, pick_dtype
 from vrprm_reward.errors import CheckpointError
@@ -27,6 +29,15 @@ class Checkpoint:
     def context_tokens(self) -> int:
         """Longest sequence the model takes, in tokens."""
         return int(self.model.config.get_text_config().max_position_embeddings)
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Ids of the tokens that end generated text."""
+        config = self.model.generation_config
+        ends = config.eos_token_id if config is not None else None
+        if ends is None:
+            ends = self.tokenizer.eos_token_id
+        return frozenset([ends] if isinstance(ends, int) else ends or [])
 
 
 def load_checkpoint(
@@ -64,13 +75,14 @@ def load_checkpoint(
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
         image_processor = Qwen2VLImageProcessorPil.from_pretrained(place)
-        model, report = AutoModelForImageTextToText.from_pretrained(
-            place,
-            config=config,
-            dtype=pick_dtype(where, dtype),
-            trust_remote_code=trust_remote_code,
-            output_loading_info=True,
-        )
+        with _without_progress_bars():
+            model, report = AutoModelForImageTextToText.from_pretrained(
+                place,
+                config=config,
+                dtype=pick_dtype(where, dtype),
+                trust_remote_code=trust_remote_code,
+                output_loading_info=True,
+            )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"{place!r} could not be loaded: {_first_line(error)}") from error
     if report["missing_keys"]:
@@ -84,10 +96,16 @@ def load_checkpoint(
     )
 
 
-def model_device(model: Any) -> torch.device:
-    """Where a model's weights are."""
-    device: torch.device = model.device
-    return device
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """Loading is quiet: a command has a progress bar of its own."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _first_line(error: Exception) -> str:

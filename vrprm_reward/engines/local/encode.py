@@ -4,25 +4,43 @@ A prompt is rendered whole and tokenised whole, so that a judged position never 
 an implementation cut the text.
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
+    Qwen2VLImageProcessorPil,
+    smart_resize,
+)
 
 from vrprm_reward.engines.engine import Message, Prompt
 from vrprm_reward.errors import CheckpointError, EngineError
 from vrprm_reward.images import FinalImage
 
+Ints = npt.NDArray[np.int64]
+
 
 @dataclass(frozen=True)
 class EncodedPrompt:
-    """A prompt as the model takes it."""
+    """A prompt as the model takes it; all arrays have one entry per token."""
 
-    ids: tuple[int, ...]
-    """Token ids; an image stands as many times as it has visual tokens."""
+    ids: Ints
+    """Token ids, (n,); an image stands as many times as it has visual tokens."""
+
+    keys: Ints
+    """As `ids`, but a visual token has a number that names its image and place, (n,). Prompts
+    with equal beginnings have equal keys there, and only they."""
+
+    positions: Ints
+    """Rotary positions, (3, n)."""
+
+    visual: Ints
+    """Running number of a visual token among those of the prompt, -1 for text, (n,)."""
 
     images: tuple[FinalImage, ...]
     """The images, in order."""
@@ -39,6 +57,7 @@ class PromptEncoder:
         image_processor: the checkpoint's image processor; it decides the size of an image.
         template: Jinja source in transformers' chat template dialect.
         image_token_id: id of the token that stands for one visual token.
+        rope_index: the model's own function of token ids to rotary positions.
     """
 
     def __init__(
@@ -48,11 +67,13 @@ class PromptEncoder:
         *,
         template: str,
         image_token_id: int,
+        rope_index: Callable[..., Any],
     ) -> None:
         self.tokenizer = tokenizer
         self.image_processor = image_processor
         self.template = template
         self.image_token_id = image_token_id
+        self._rope_index = rope_index
 
     @cached_property
     def added_tokens(self) -> frozenset[str]:
@@ -104,25 +125,59 @@ class PromptEncoder:
                 f"the prompt has {places} places for {len(images)} images: the conversation "
                 "template drops images, or text with an image token got into the prompt"
             )
-        if images:
-            counts = iter([self.visual_tokens(image) for image in images])
-            ids = [
-                token
-                for original in ids
-                for token in [original] * (next(counts) if original == self.image_token_id else 1)
-            ]
-        return EncodedPrompt(tuple(ids), images)
+        plain = np.asarray(ids, dtype=np.int64)
+        if not images:
+            positions = np.broadcast_to(np.arange(len(plain)), (3, len(plain)))
+            return EncodedPrompt(plain, plain, positions, np.full(len(plain), -1), ())
+        return self._with_images(plain, images)
 
-    def visual_tokens(self, image: FinalImage) -> int:
-        """How many visual tokens an image becomes."""
+    def _with_images(self, plain: Ints, images: tuple[FinalImage, ...]) -> EncodedPrompt:
+        grids = [self.grid(image) for image in images]
+        merge = int(self.image_processor.merge_size)
+        counts = [t * h * w // merge**2 for t, h, w in grids]
+        repeats = np.ones(len(plain), dtype=np.int64)
+        repeats[plain == self.image_token_id] = counts
+        ids = np.repeat(plain, repeats)
+        places = ids == self.image_token_id
+        keys = ids.copy()
+        keys[places] = np.concatenate(
+            [
+                _key_base(image, grid) - np.arange(n)
+                for image, grid, n in zip(images, grids, counts, strict=True)
+            ]
+        )
+        visual = np.where(places, np.cumsum(places) - 1, -1)
+        positions, _ = self._rope_index(
+            torch.from_numpy(ids)[None],
+            mm_token_type_ids=torch.from_numpy(places.astype(np.int32))[None],
+            image_grid_thw=torch.tensor(grids),
+        )
+        return EncodedPrompt(ids, keys, positions[:, 0].numpy(), visual, images)
+
+    def grid(self, image: FinalImage) -> tuple[int, int, int]:
+        """Patches of an image in time, height and width."""
+        processor = self.image_processor
         width, height = image.image.size
-        patches = self.image_processor.get_number_of_image_patches(height, width, {})
-        return int(patches) // int(self.image_processor.merge_size) ** 2
+        patch = int(processor.patch_size)
+        height, width = smart_resize(
+            height,
+            width,
+            patch * int(processor.merge_size),
+            min_pixels=processor.size["shortest_edge"],
+            max_pixels=processor.size["longest_edge"],
+        )
+        return 1, height // patch, width // patch
 
     def pixels(self, images: Sequence[FinalImage]) -> tuple[torch.Tensor, torch.Tensor]:
         """Patches of float32 (patches, patch values) and grids of int64 (images, 3)."""
         out = self.image_processor(images=[image.image for image in images], return_tensors="pt")
         return out["pixel_values"], out["image_grid_thw"]
+
+
+def _key_base(image: FinalImage, grid: tuple[int, int, int]) -> int:
+    """A negative number that names an image at a size; its tokens count down from there."""
+    digest = hashlib.sha256(f"{image.digest} {grid}".encode()).digest()
+    return -(int.from_bytes(digest[:6], "big") << 14) - 1
 
 
 def _only_text(message: Message) -> str:

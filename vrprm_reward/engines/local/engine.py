@@ -4,14 +4,19 @@ import asyncio
 from collections.abc import Hashable
 from pathlib import Path
 
+import torch
+
 from vrprm_reward.engines.engine import Generation, Judgement, Prompt
+from vrprm_reward.engines.local import memory
 from vrprm_reward.engines.local.checkpoint import Checkpoint, load_checkpoint
 from vrprm_reward.engines.local.encode import EncodedPrompt, PromptEncoder
-from vrprm_reward.engines.local.forward import Forward
-from vrprm_reward.engines.local.scheduler import Job, Scheduler
+from vrprm_reward.engines.local.kv_pool import KVPool
+from vrprm_reward.engines.local.options import DEFAULT_OPTIONS, LocalOptions
+from vrprm_reward.engines.local.packed import PackedModel
+from vrprm_reward.engines.local.scheduler import Scheduler, Stats
+from vrprm_reward.engines.local.sequences import Job
+from vrprm_reward.engines.local.vision import Vision
 from vrprm_reward.errors import PromptTooLongError
-
-DEFAULT_BATCH_TOKENS = 8192
 
 
 class LocalEngine:
@@ -20,11 +25,11 @@ class LocalEngine:
     Args:
         checkpoint: a loaded checkpoint; the engine owns it from now on.
         template: the profile's conversation template (Jinja source).
-        batch_tokens: bound on the padded tokens of one batch.
+        options: sizes and determinism; `device` and `dtype` are the checkpoint's already.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, *, template: str, batch_tokens: int = DEFAULT_BATCH_TOKENS
+        self, checkpoint: Checkpoint, *, template: str, options: LocalOptions = DEFAULT_OPTIONS
     ) -> None:
         self._name = checkpoint.name
         self._context = checkpoint.context_tokens
@@ -33,26 +38,39 @@ class LocalEngine:
             checkpoint.image_processor,
             template=template,
             image_token_id=checkpoint.model.config.image_token_id,
+            rope_index=checkpoint.model.model.get_rope_index,
         )
         _ = self._encoder.verdict_ids  # a tokenizer that cannot judge is refused before any work
-        self._scheduler = Scheduler(Forward(checkpoint, self._encoder), batch_tokens=batch_tokens)
+        if options.deterministic:
+            torch.set_num_threads(1)
+        self._deterministic = options.deterministic
+        model = PackedModel(checkpoint.model)
+        self._vision = Vision(
+            checkpoint.model, self._encoder, cache_bytes=options.image_cache_bytes
+        )
+        cache_tokens = options.cache_tokens or memory.cache_tokens(model.shape)
+        self._scheduler = Scheduler(
+            model,
+            self._vision,
+            self._encoder,
+            KVPool(model.shape, budget=cache_tokens),
+            ends=checkpoint.end_ids,
+            pass_tokens=options.pass_tokens or memory.pass_tokens(model.shape.device),
+            deterministic=options.deterministic,
+        )
 
     @classmethod
     def load(
-        cls,
-        name: str | Path,
-        *,
-        template: str,
-        device: str = "auto",
-        dtype: str = "auto",
-        batch_tokens: int = DEFAULT_BATCH_TOKENS,
-        trust_remote_code: bool = False,
+        cls, name: str | Path, *, template: str, options: LocalOptions = DEFAULT_OPTIONS
     ) -> "LocalEngine":
         """Load a checkpoint and start an engine. Raises `CheckpointError`, `InputError`."""
         checkpoint = load_checkpoint(
-            name, device=device, dtype=dtype, trust_remote_code=trust_remote_code
+            name,
+            device=options.device,
+            dtype=options.dtype,
+            trust_remote_code=options.trust_remote_code,
         )
-        return cls(checkpoint, template=template, batch_tokens=batch_tokens)
+        return cls(checkpoint, template=template, options=options)
 
     @property
     def identity(self) -> str:
@@ -64,32 +82,52 @@ class LocalEngine:
         """The tokenizer's reserved strings."""
         return self._encoder.added_tokens
 
+    @property
+    def stats(self) -> Stats:
+        """Passes, tokens and seconds since the start."""
+        return self._scheduler.stats
+
+    @property
+    def images_encoded(self) -> int:
+        """Images that went through the vision tower."""
+        return self._vision.encoded
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether what shares a pass may not depend on timing."""
+        return self._deterministic
+
+    def fixed_point_pays(self, *, rollouts: int, steps: int) -> bool:
+        """By the measured cost of passes and tokens; see `PassCost`."""
+        cost = self._scheduler.cost
+        return not self._deterministic and cost.fixed_point_pays(rollouts=rollouts, steps=steps)
+
     async def generate(
-        self,
-        prompt: Prompt,
-        *,
-        max_tokens: int,
-        stop: str | None,
-        share: Hashable,  # noqa: ARG002
+        self, prompt: Prompt, *, max_tokens: int, stop: str | None, share: Hashable
     ) -> Generation:
         """Continue greedily; fewer than `max_tokens` where the context ends before."""
         encoded = self._encode(prompt)
         room = self._context - len(encoded)
-        future = self._scheduler.submit(Job(encoded, min(max_tokens, room), stop))
-        generation: Generation = await asyncio.wrap_future(future)
+        job = Job(encoded, share, min(max_tokens, room), stop)
+        generation: Generation = await asyncio.wrap_future(self._scheduler.submit(job))
         return generation
 
-    async def judge(self, prompt: Prompt, *, share: Hashable) -> Judgement:  # noqa: ARG002
+    async def judge(self, prompt: Prompt, *, share: Hashable) -> Judgement:
         """Log-probabilities of the two verdicts after `prompt`."""
-        future = self._scheduler.submit(Job(self._encode(prompt)))
-        judgement: Judgement = await asyncio.wrap_future(future)
+        job = Job(self._encode(prompt), share)
+        judgement: Judgement = await asyncio.wrap_future(self._scheduler.submit(job))
         return judgement
 
+    def expect(self, share: Hashable) -> None:
+        """Say that `share` will ask soon, so that others may wait for its company."""
+        self._scheduler.expect(share)
+
     def release(self, share: Hashable) -> None:
-        """Nothing is kept between prompts yet."""
+        """Say that `share` will not ask again."""
+        self._scheduler.release(share)
 
     def close(self) -> None:
-        """End the scheduler's thread; waiting calls fail with `EngineClosedError`."""
+        """End the scheduler's thread; unfinished calls fail with `EngineClosedError`."""
         self._scheduler.close()
 
     def _encode(self, prompt: Prompt) -> EncodedPrompt:

@@ -1,48 +1,122 @@
-"""One thread that owns the model and merges whatever is asked of it into batches."""
+"""One thread that owns the model: it merges whatever is asked of it into forward passes.
 
+Every pass takes one token of each row that is generating and, up to the token budget, pieces of
+prompts. A finished row leaves at once and a new one takes its place, so nothing waits for the
+longest. A prompt starts behind the longest prefix that any sequence has computed already; while
+another prompt is just computing a prefix that is worth having, it waits for it.
+"""
+
+import logging
 import queue
 import threading
-from collections.abc import Sequence
+import time
+from collections import Counter
+from collections.abc import Hashable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
-from vrprm_reward.engines.local.encode import EncodedPrompt
-from vrprm_reward.engines.local.forward import Forward
+import numpy as np
+import torch
+
+from vrprm_reward.engines.engine import Generation, Judgement
+from vrprm_reward.engines.local.cost import PassCost
+from vrprm_reward.engines.local.encode import PromptEncoder
+from vrprm_reward.engines.local.kv_pool import KVPool
+from vrprm_reward.engines.local.packed import PackedModel, Segment
+from vrprm_reward.engines.local.sequences import (
+    WORTH_SHARING,
+    Job,
+    Sequence,
+    common_prefix,
+    longer_prefix,
+)
+from vrprm_reward.engines.local.vision import Vision
 from vrprm_reward.errors import EngineClosedError, EngineError, VRPRMError
 
-_GATHERING_SECONDS = 0.002
-"""How long the thread waits for company before it starts a batch that is not full."""
+_log = logging.getLogger(__name__)
+
+SMALLEST_PASS = 64
+"""Tokens of a forward pass below which the budget is not halved any further."""
+
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.001, 0.03
+"""Seconds to wait for rows that are expected to ask again shortly."""
 
 
-@dataclass(eq=False)
-class Job:
-    """One prompt that waits for its answer. `max_tokens` None: a judgement."""
+@dataclass
+class Stats:
+    """Counters since the engine started."""
 
-    prompt: EncodedPrompt
-    max_tokens: int | None = None
-    stop: str | None = None
-    future: Future[Any] = field(default_factory=Future)
+    passes: int = 0
+    tokens: int = 0
+    """Tokens pushed through the language model."""
 
-    def __len__(self) -> int:
-        return len(self.prompt) + (self.max_tokens or 0)
+    seconds_in_model: float = 0.0
+    seconds_waiting: float = 0.0
+    """Time without any work to do, or waiting for company."""
+
+    halvings: int = 0
+
+
+@dataclass(frozen=True)
+class _Release:
+    share: Hashable
+
+
+@dataclass(frozen=True)
+class _Expect:
+    share: Hashable
 
 
 class Scheduler:
-    """Runs jobs in batches of at most `batch_tokens` padded tokens, in a thread of its own."""
+    """Runs jobs in a thread of its own.
 
-    def __init__(self, forward: Forward, *, batch_tokens: int) -> None:
-        self._forward = forward
-        self._batch_tokens = batch_tokens
-        self._arrivals: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+    Args:
+        model: the language model.
+        vision: the vision tower with its cache.
+        encoder: the tokenizer's side.
+        pool: cached sequences under their budget.
+        ends: ids of the tokens that end generated text.
+        pass_tokens: bound on the tokens of one forward pass.
+        deterministic: wait until every expected share has asked, without a time limit, so that
+            what shares a pass never depends on timing.
+    """
+
+    def __init__(
+        self,
+        model: PackedModel,
+        vision: Vision,
+        encoder: PromptEncoder,
+        pool: KVPool,
+        *,
+        ends: frozenset[int],
+        pass_tokens: int,
+        deterministic: bool = False,
+    ) -> None:
+        self.stats = Stats()
+        self.cost = PassCost()
+        self._model = model
+        self._vision = vision
+        self._encoder = encoder
+        self._pool = pool
+        self._ends = ends
+        self._pass_tokens = pass_tokens
+        self._deterministic = deterministic
+        self._inbox: queue.SimpleQueue[Job | _Release | _Expect | None] = queue.SimpleQueue()
         self._waiting: list[Job] = []
+        self._running: list[Job] = []
+        self._expected: dict[Hashable, int] = {}
+        self._places = count()
+        self._last_pass = 0.0
+        self._retry = False
         self._closed = False
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="vrprm-engine", daemon=True)
         self._thread.start()
 
     def submit(self, job: Job) -> Future[Any]:
-        """Queue a job. Cancelling its future before it runs frees its place.
+        """Queue a job. Cancelling its future frees its place.
 
         Raises:
             EngineClosedError: `close` was called.
@@ -50,76 +124,317 @@ class Scheduler:
         with self._lock:
             if self._closed:
                 raise EngineClosedError("the engine is closed: load it again to go on scoring")
-            self._arrivals.put(job)
+            self._inbox.put(job)
         return job.future
 
+    def expect(self, share: Hashable) -> None:
+        """Say that `share` will ask soon."""
+        self._inbox.put(_Expect(share))
+
+    def release(self, share: Hashable) -> None:
+        """Say that `share` will not ask again."""
+        self._inbox.put(_Release(share))
+
     def close(self) -> None:
-        """End the thread after the batch that is running; waiting jobs fail."""
+        """End the thread after the pass that is running; unfinished jobs fail."""
         with self._lock:
             self._closed = True
-            self._arrivals.put(None)
+            self._inbox.put(None)
         self._thread.join()
 
     def _run(self) -> None:
-        while self._gather():
-            batch = self._take_batch()
-            if batch:
-                self._run_batch(batch)
-        error = EngineClosedError("the engine was closed while this was waiting")
-        for job in self._waiting:
-            job.future.set_exception(error)
-
-    def _gather(self) -> bool:
-        """Collect arrivals; blocks while there is nothing to do. False: time to end."""
-        block = not self._waiting
-        while True:
+        while self._receive():
+            self._drop_cancelled()
             try:
-                job = self._arrivals.get(block=True, timeout=None if block else _GATHERING_SECONDS)
+                self._start_jobs()
+                segments, jobs = self._next_pass()
+                if segments:
+                    self._pass(segments, jobs)
+            except Exception as error:  # noqa: BLE001  the thread serves other callers
+                self._fail([*self._running, *self._waiting], error)
+            # What ended may have made room or left a prefix for what waits.
+            self._retry = bool(self._waiting)
+        self._fail(
+            [*self._running, *self._waiting],
+            EngineClosedError("the engine was closed while this was waiting"),
+        )
+
+    # --- arrivals -----------------------------------------------------------------------------
+
+    def _receive(self) -> bool:
+        """Take what has arrived; wait while there is nothing to do, or a little for company."""
+        began = time.monotonic()
+        patience = min(max(self._last_pass / 4, _SHORTEST_WAIT), _LONGEST_WAIT)
+        fresh = self._retry
+        self._retry = False
+        while True:
+            # Waiting jobs that could not start can only start after a message.
+            idle = not self._running
+            timeout = None if idle and not fresh else 0.0
+            if not (idle and not fresh) and self._company_is_coming():
+                left = began + patience - time.monotonic()
+                timeout = None if self._deterministic else max(0.0, left)
+            try:
+                item = (
+                    self._inbox.get(timeout=timeout) if timeout != 0 else self._inbox.get_nowait()
+                )
             except queue.Empty:
-                return True
-            if job is None:
-                return False
-            block = False
-            self._waiting.append(job)
-
-    def _take_batch(self) -> list[Job]:
-        """The oldest job and those like it, of similar length, up to the token budget."""
-        self._waiting = [job for job in self._waiting if not job.future.cancelled()]
-        if not self._waiting:
-            return []
-        oldest = self._waiting[0]
-        alike = [
-            job
-            for job in self._waiting
-            if (job.max_tokens is None) == (oldest.max_tokens is None) and job.stop == oldest.stop
-        ]
-        alike.sort(key=lambda job: abs(len(job) - len(oldest)))
-        batch: list[Job] = []
-        longest = 0
-        for job in alike:
-            longest = max(longest, len(job))
-            if batch and longest * (len(batch) + 1) > self._batch_tokens:
                 break
-            batch.append(job)
-        taken = set(map(id, batch))
-        self._waiting = [job for job in self._waiting if id(job) not in taken]
-        return [job for job in batch if job.future.set_running_or_notify_cancel()]
+            if item is None:
+                return False
+            self._take(item)
+            fresh = True
+        self.stats.seconds_waiting += time.monotonic() - began
+        return True
 
-    def _run_batch(self, batch: list[Job]) -> None:
-        prompts = [job.prompt for job in batch]
-        answers: Sequence[Any]
-        try:
-            if batch[0].max_tokens is None:
-                answers = self._forward.judge(prompts)
-            else:
-                limits = [job.max_tokens or 1 for job in batch]
-                answers = self._forward.generate(prompts, limits, batch[0].stop)
-        except Exception as error:  # noqa: BLE001  the thread serves other callers and must live on
-            for job in batch:
-                job.future.set_exception(_as_engine_error(error))
+    def _take(self, item: Job | _Release | _Expect) -> None:
+        if isinstance(item, _Release):
+            self._expected.pop(item.share, None)
+            self._pool.release(item.share)
             return
-        for job, answer in zip(batch, answers, strict=True):
+        if item.share not in self._expected:
+            self._expected[item.share] = next(self._places)
+        if isinstance(item, Job):
+            if self._deterministic:
+                item.rank = (self._expected[item.share], item.number)
+            self._waiting.append(item)
+
+    def _company_is_coming(self) -> bool:
+        """Whether some share that is at work has nothing here right now."""
+        here = {job.share for job in self._waiting} | {job.share for job in self._running}
+        return len(here) < len(self._expected)
+
+    def _drop_cancelled(self) -> None:
+        for job in [j for j in self._running if j.future.cancelled()]:
+            self._retire(job)
+        self._waiting = [job for job in self._waiting if not job.future.cancelled()]
+
+    # --- starting -----------------------------------------------------------------------------
+
+    def _start_jobs(self) -> None:
+        if self._deterministic:
+            self._waiting.sort(key=lambda job: job.rank)
+        same_share = Counter(job.share for job in self._waiting)
+        refused = []
+        full = False
+        for job in self._waiting:
+            newcomer = self._pool.get(job.share) is None
+            if (newcomer and full) or not self._start(job, siblings=same_share[job.share] - 1):
+                full = full or (newcomer and not self._pool.has_room(job.need))
+                refused.append(job)
+            else:
+                self._running.append(job)
+        self._waiting = refused
+
+    def _start(self, job: Job, siblings: int) -> bool:
+        """Give a job its sequence, if that is free and no better prefix is on its way."""
+        sequence = self._pool.get(job.share)
+        if sequence is not None and sequence.writer is not None:
+            return False
+        if sequence is not None and self._can_branch(job, sequence, siblings):
+            job.sequence, job.keep = sequence, False
+            job.done = min(common_prefix(sequence.known, job.prompt.keys), len(job) - 1)
+            sequence.readers += 1
+            self._pool.touch(sequence)
+            return True
+        if sequence is not None and sequence.readers:
+            return False
+        if self._better_prefix_is_coming(job):
+            return False
+        sequence = self._pool.admit(job)
+        if sequence is None:
+            return False
+        self._pool.fill_from_others(sequence, job)
+        job.sequence, job.keep, job.done = sequence, True, sequence.filled
+        sequence.writer = job
+        return True
+
+    def _can_branch(self, job: Job, sequence: Sequence, siblings: int) -> bool:
+        """Whether a judgement may read the sequence without changing it, beside its siblings."""
+        if job.generates or not (siblings or sequence.readers):
+            return False
+        shared = common_prefix(sequence.known, job.prompt.keys)
+        return shared >= WORTH_SHARING and len(job) - shared <= self._pass_tokens
+
+    def _better_prefix_is_coming(self, job: Job) -> bool:
+        keys = job.prompt.keys
+        writers = [running for running in self._running if running.keep and not running.written]
+        have = self._pool.longest_known(keys, job.share) if writers else 0
+        return any(longer_prefix(writer.prompt.keys, keys, have) > have for writer in writers)
+
+    # --- one pass -----------------------------------------------------------------------------
+
+    def _next_pass(self) -> tuple[list[Segment], list[Job]]:
+        """Rows that generate first, then prompts in order of arrival, up to the token budget."""
+        segments: list[Segment] = []
+        jobs: list[Job] = []
+        left = self._pass_tokens
+        for job in sorted(self._running, key=lambda job: (not job.written, job.rank)):
+            if left <= 0:
+                break
+            if not job.keep and segments and len(job) - job.done > left:
+                continue
+            if not self._see_images(job):
+                continue
+            segment = self._segment(job, left)
+            left -= len(segment.ids)
+            segments.append(segment)
+            jobs.append(job)
+        return segments, jobs
+
+    def _see_images(self, job: Job) -> bool:
+        """Encode the job's images if tokens of theirs are still to come. False: it has failed."""
+        if job.features is None and (job.prompt.visual[job.done :] >= 0).any():
+            try:
+                job.features = self._vision.features(job.prompt.images)
+            except Exception as error:  # noqa: BLE001  the thread serves other callers
+                if not _is_out_of_memory(error) or not self._halve():
+                    self._fail([job], error)
+                return False
+        return True
+
+    def _segment(self, job: Job, left: int) -> Segment:
+        assert job.sequence is not None
+        cache = job.sequence.cache
+        if job.written:
+            at = len(job) + len(job.written) - 1
+            cache.reserve(at + 1, keep=at)
+            position = int(job.prompt.positions[:, -1].max()) + len(job.written)
+            return Segment(
+                cache,
+                start=at,
+                ids=np.array(job.written[-1:], dtype=np.int64),
+                positions=np.full((3, 1), position, dtype=np.int64),
+                visual=np.full(1, -1, dtype=np.int64),
+                features=None,
+                keep=True,
+                logits=True,
+            )
+        start = job.done
+        end = min(len(job), start + left) if job.keep else len(job)
+        visual = job.prompt.visual[start:end]
+        return Segment(
+            cache,
+            start=start,
+            ids=job.prompt.ids[start:end],
+            positions=job.prompt.positions[:, start:end],
+            visual=visual,
+            features=job.features,
+            keep=job.keep,
+            logits=end == len(job),
+        )
+
+    def _pass(self, segments: list[Segment], jobs: list[Job]) -> None:
+        began = time.monotonic()
+        try:
+            logits = self._model.run(segments)
+            answers = logits.argmax(-1).tolist(), self._verdicts(logits)
+        except Exception as error:  # noqa: BLE001  the thread serves other callers
+            if _is_out_of_memory(error) and self._halve():
+                return
+            self._fail(jobs, error)
+            return
+        self._last_pass = time.monotonic() - began
+        tokens = sum(len(s.ids) for s in segments)
+        self.stats.seconds_in_model += self._last_pass
+        self.stats.passes += 1
+        self.stats.tokens += tokens
+        self.cost.note(tokens, self._last_pass)
+        row = 0
+        for segment, job in zip(segments, jobs, strict=True):
+            self._advance(job, segment)
+            if segment.logits:
+                self._answer(job, answers[0][row], answers[1][row])
+                row += 1
+
+    def _verdicts(self, logits: torch.Tensor) -> list[tuple[float, float]]:
+        log_p = logits.log_softmax(-1)[:, list(self._encoder.verdict_ids)]
+        return [(float(l0), float(l1)) for l0, l1 in log_p.tolist()]
+
+    def _advance(self, job: Job, segment: Segment) -> None:
+        assert job.sequence is not None
+        end = segment.start + len(segment.ids)
+        if not job.written:
+            job.done = end
+        if job.keep:
+            sequence = job.sequence
+            if end > len(sequence.keys):
+                sequence.keys = np.concatenate([sequence.keys, segment.ids])
+            sequence.filled = end
+
+    def _answer(self, job: Job, token: int, verdict: tuple[float, float]) -> None:
+        if not job.generates:
+            self._finish(job, Judgement(*verdict, prompt_tokens=len(job)))
+            return
+        assert job.max_tokens is not None
+        ended = token in self._ends
+        if not ended:
+            job.written.append(token)
+            ended = job.stop is not None and job.stop in self._decode(
+                job.written[-2 * len(job.stop) :]
+            )
+        if ended or len(job.written) >= job.max_tokens:
+            generation = Generation(
+                text=self._decode(job.written),
+                finish="stop" if ended else "length",
+                prompt_tokens=len(job),
+                generated_tokens=len(job.written),
+            )
+            self._finish(job, generation)
+
+    def _decode(self, ids: list[int]) -> str:
+        text: str = self._encoder.tokenizer.decode(ids, skip_special_tokens=True)
+        return text
+
+    # --- ending -------------------------------------------------------------------------------
+
+    def _finish(self, job: Job, answer: Generation | Judgement) -> None:
+        self._retire(job)
+        if job.future.set_running_or_notify_cancel():
             job.future.set_result(answer)
+
+    def _retire(self, job: Job) -> None:
+        self._running.remove(job)
+        sequence = job.sequence
+        assert sequence is not None
+        if job.keep:
+            sequence.writer = None
+        else:
+            sequence.readers -= 1
+
+    def _fail(self, jobs: list[Job], error: Exception) -> None:
+        for job in jobs:
+            if job in self._running:
+                self._retire(job)
+            else:
+                self._waiting.remove(job)
+            if job.future.set_running_or_notify_cancel():
+                job.future.set_exception(_as_engine_error(error))
+
+    def _halve(self) -> bool:
+        """Make passes and cache half as large. False when they are as small as they may be."""
+        if self._pass_tokens // 2 < SMALLEST_PASS:
+            return False
+        self._pass_tokens //= 2
+        self._pool.budget = max(self._pool.budget // 2, self._pool.reserved // 2)
+        self._pool.clear_idle()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if self.stats.halvings == 0:
+            _log.warning(
+                "out of memory: going on with at most %d tokens a pass and %d cached tokens; pass "
+                "a smaller pass_tokens or cache_tokens to start like that",
+                self._pass_tokens,
+                self._pool.budget,
+            )
+        self.stats.halvings += 1
+        return True
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def _as_engine_error(error: Exception) -> VRPRMError:
