@@ -2,7 +2,8 @@
 
 from collections.abc import Hashable
 
-from vrprm_reward.engines.local.packed import CacheShape, Ints, KeyValues
+from vrprm_reward.engines.local.kv_memory import CacheShape, KeyValues, KVMemory
+from vrprm_reward.engines.local.packed import Ints
 from vrprm_reward.engines.local.sequences import Job, Sequence, common_prefix, longer_prefix
 
 
@@ -15,7 +16,7 @@ class KVPool:
     """
 
     def __init__(self, shape: CacheShape, *, budget: int) -> None:
-        self._shape = shape
+        self._memory = KVMemory(shape)
         self.budget = budget
         self._sequences: dict[Hashable, Sequence] = {}
         self._clock = 0
@@ -45,7 +46,7 @@ class KVPool:
         if extra > 0 and not self._make_room(extra, sequence):
             return None
         if sequence is None:
-            sequence = Sequence(job.share, KeyValues(self._shape))
+            sequence = Sequence(job.share, KeyValues(self._memory))
             self._sequences[job.share] = sequence
         if extra > 0:
             sequence.reserved += extra
@@ -102,4 +103,5 @@ class KVPool:
 
     def _drop(self, sequence: Sequence) -> None:
         del self._sequences[sequence.share]
+        sequence.cache.free()
         self.reserved -= sequence.reserved

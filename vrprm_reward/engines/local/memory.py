@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from vrprm_reward.engines.local.packed import CacheShape
+from vrprm_reward.engines.local.kv_memory import CacheShape
 
 CPU_PASS_TOKENS = 1024
 """On a CPU, passes beyond some thousand tokens fall out of its caches and get slower per token."""

@@ -5,6 +5,7 @@ treats tokens alone, so nothing there knows of segments; the attention function 
 segment against the keys and values of its own sequence, which are written in place.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,70 +17,11 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
+from vrprm_reward.engines.local.kv_memory import ROWS_PER_SLAB, CacheShape, KeyValues, Slab
+
 Ints = npt.NDArray[np.int64]
 
 ATTENTION = "vrprm_packed"
-_BLOCK = 64
-
-
-@dataclass(frozen=True)
-class CacheShape:
-    """What one token takes in a cache."""
-
-    layers: int
-    heads: int
-    head_dim: int
-    dtype: torch.dtype
-    device: torch.device
-
-    @property
-    def bytes_per_token(self) -> int:
-        """Keys and values of all layers."""
-        return 2 * self.layers * self.heads * self.head_dim * self.dtype.itemsize
-
-    @classmethod
-    def of(cls, model: Any) -> "CacheShape":
-        """Read off a transformers model."""
-        config = model.config.get_text_config()
-        head_dim = getattr(config, "head_dim", None)
-        return cls(
-            layers=config.num_hidden_layers,
-            heads=config.num_key_value_heads,
-            head_dim=head_dim or config.hidden_size // config.num_attention_heads,
-            dtype=model.dtype,
-            device=model.device,
-        )
-
-
-class KeyValues:
-    """Keys and values of one sequence: (layers, 2, heads, capacity, head_dim)."""
-
-    def __init__(self, shape: CacheShape) -> None:
-        self._shape = shape
-        self.data = self._allocate(0)
-
-    @property
-    def capacity(self) -> int:
-        """Tokens that fit without growing."""
-        return self.data.shape[3]
-
-    def reserve(self, tokens: int, keep: int) -> None:
-        """Make room for `tokens`, keeping the first `keep`."""
-        if tokens <= self.capacity:
-            return
-        wanted = max(tokens, self.capacity + self.capacity // 4)
-        grown = self._allocate(-(-wanted // _BLOCK) * _BLOCK)
-        grown[:, :, :, :keep] = self.data[:, :, :, :keep]
-        self.data = grown
-
-    def copy_from(self, other: "KeyValues", start: int, end: int) -> None:
-        """Take over positions [start, end) of another sequence that begins with the same tokens."""
-        self.data[:, :, :, start:end] = other.data[:, :, :, start:end]
-
-    def _allocate(self, tokens: int) -> torch.Tensor:
-        shape = self._shape
-        size = (shape.layers, 2, shape.heads, tokens, shape.head_dim)
-        return torch.empty(size, dtype=shape.dtype, device=shape.device)
 
 
 @dataclass(frozen=True)
@@ -119,13 +61,41 @@ class VisualFeatures:
     """Features added in the first layers (deepstack), each (visual tokens, hidden)."""
 
 
+@dataclass(frozen=True)
+class _Group:
+    """Single tokens of rows of one slab: they attend in one call over the slab."""
+
+    slab: Slab
+    rows: torch.Tensor
+    """Rows that take part, (r,)."""
+
+    places: torch.Tensor
+    """Their places in the packed row, (r,)."""
+
+    ends: torch.Tensor
+    """Position of each token in its sequence, (r,)."""
+
+    mask: torch.Tensor
+    """(rows of the slab, 1, 1, longest) booleans. Rows that take no part see one token, since a
+    row that sees nothing would be NaN."""
+
+
 class _Plan:
     """The segments of one pass as attention needs them."""
 
     def __init__(self, segments: Sequence[Segment], device: torch.device) -> None:
-        self.segments = segments
-        self._masks: dict[tuple[int, int], torch.Tensor] = {}
         self._device = device
+        self._masks: dict[tuple[int, int], torch.Tensor] = {}
+        self.alone: list[tuple[int, Segment]] = []
+        singles: dict[int, list[tuple[int, Segment]]] = defaultdict(list)
+        place = 0
+        for segment in segments:
+            if len(segment.ids) == 1 and segment.keep:
+                singles[id(segment.cache.slab)].append((place, segment))
+            else:
+                self.alone.append((place, segment))
+            place += len(segment.ids)
+        self.groups = [self._group(found) for found in singles.values()]
 
     def mask(self, start: int, count: int) -> torch.Tensor:
         """(count, start + count) booleans: token i sees everything up to itself."""
@@ -133,6 +103,21 @@ class _Plan:
             full = torch.ones(count, start + count, dtype=torch.bool, device=self._device)
             self._masks[start, count] = full.tril(start)
         return self._masks[start, count]
+
+    def _group(self, found: list[tuple[int, Segment]]) -> _Group:
+        slab = found[0][1].cache.slab
+        ends = [segment.start for _, segment in found]
+        rows = torch.tensor([segment.cache.row for _, segment in found], device=self._device)
+        last = torch.zeros(ROWS_PER_SLAB, dtype=torch.long, device=self._device)
+        last[rows] = torch.tensor(ends, device=self._device)
+        seen = torch.arange(max(ends) + 1, device=self._device) <= last[:, None]
+        return _Group(
+            slab,
+            rows,
+            torch.tensor([place for place, _ in found], device=self._device),
+            last[rows],
+            seen[:, None, None],
+        )
 
 
 def _packed_attention(
@@ -147,15 +132,28 @@ def _packed_attention(
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """query (1, heads, tokens, dim), key and value (1, kv heads, tokens, dim)."""
-    outputs = []
-    at = 0
-    for segment in plan.segments:
+    shared = query.shape[1] != key.shape[1]
+    output = torch.empty_like(query)
+    for group in plan.groups:
+        keys, values = group.slab.data[module.layer_idx]
+        keys[group.rows, :, group.ends] = key[0, :, group.places].transpose(0, 1)
+        values[group.rows, :, group.ends] = value[0, :, group.places].transpose(0, 1)
+        longest = group.mask.shape[-1]
+        q = query.new_zeros(ROWS_PER_SLAB, query.shape[1], 1, query.shape[3])
+        q[group.rows, :, 0] = query[0, :, group.places].transpose(0, 1)
+        seen = scaled_dot_product_attention(
+            q,
+            keys[:, :, :longest],
+            values[:, :, :longest],
+            attn_mask=group.mask,
+            scale=scaling,
+            enable_gqa=shared,
+        )
+        output[0, :, group.places] = seen[group.rows, :, 0].transpose(0, 1)
+    for place, segment in plan.alone:
         count, start = len(segment.ids), segment.start
-        end = start + count
-        q = query[:, :, at : at + count]
-        k = key[:, :, at : at + count]
-        v = value[:, :, at : at + count]
-        at += count
+        end, stop = start + count, place + count
+        q, k, v = query[:, :, place:stop], key[:, :, place:stop], value[:, :, place:stop]
         stored = segment.cache.data[module.layer_idx]
         if segment.keep:
             stored[0, :, start:end] = k[0]
@@ -165,18 +163,16 @@ def _packed_attention(
             k = torch.cat([stored[None, 0, :, :start], k], dim=2)
             v = torch.cat([stored[None, 1, :, :start], v], dim=2)
         from_scratch = start == 0 and count > 1
-        outputs.append(
-            scaled_dot_product_attention(
-                q,
-                k,
-                v,
-                attn_mask=None if count == 1 or from_scratch else plan.mask(start, count),
-                is_causal=from_scratch,
-                scale=scaling,
-                enable_gqa=q.shape[1] != k.shape[1],
-            )
+        output[:, :, place:stop] = scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=None if count == 1 or from_scratch else plan.mask(start, count),
+            is_causal=from_scratch,
+            scale=scaling,
+            enable_gqa=shared,
         )
-    return torch.cat(outputs, dim=2).transpose(1, 2), None
+    return output.transpose(1, 2), None
 
 
 AttentionInterface.register(ATTENTION, _packed_attention)

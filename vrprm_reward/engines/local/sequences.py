@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from vrprm_reward.engines.local.encode import EncodedPrompt
-from vrprm_reward.engines.local.packed import Ints, KeyValues, VisualFeatures
+from vrprm_reward.engines.local.kv_memory import KeyValues
+from vrprm_reward.engines.local.packed import Ints, VisualFeatures
 
 _NUMBERS = count()
 
