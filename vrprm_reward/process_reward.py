@@ -39,6 +39,7 @@ def load_process_reward(
     steps: StepSettings | Splitter = StepSettings(),  # noqa: B008  frozen
     images: ImageSettings = ImageSettings(),  # noqa: B008  frozen
     schedule: Schedule = "auto",
+    keep_scores: int = 0,
     local: LocalOptions = DEFAULT_OPTIONS,
 ) -> ProcessReward:
     """A process reward by name.
@@ -50,6 +51,7 @@ def load_process_reward(
         steps: how responses are divided into steps.
         images: limits on images.
         schedule: order of the judgements; `auto` lets the engine choose.
+        keep_scores: how many finished scores are kept for rollouts that come again.
         local: options of the in-process engine (`vrprm_reward.engines.local.options`).
 
     Returns:
@@ -76,7 +78,9 @@ def load_process_reward(
         template=chosen.conversation,
         options=local,
     )
-    return VRPRMScorer(make_engine, chosen, steps=steps, images=images, schedule=schedule)
+    return VRPRMScorer(
+        make_engine, chosen, steps=steps, images=images, schedule=schedule, keep_scores=keep_scores
+    )
 
 
 def _make_local_engine(name: str, *, template: str, options: LocalOptions) -> "Engine":

@@ -212,3 +212,27 @@ def test_equal_pictures_at_changed_places_are_not_mixed_up():
     scorer_with(engine).score(rollouts)
     digests = [tuple(i.digest for i in p.images) for p in engine.thought]
     assert digests[0] == digests[1][::-1]
+
+
+def test_finished_scores_are_kept_only_when_asked_and_up_to_their_number(make_rollout):
+    engine = ScriptedEngine()
+    forgetful, keeping = scorer_with(engine), scorer_with(engine, keep_scores=2)
+    rollouts = [make_rollout(text) for text in ("a", "b", "c")]
+    for scorer in (forgetful, keeping):
+        engine.thought.clear()
+        for rollout in (rollouts[0], rollouts[0], rollouts[1], rollouts[2]):
+            scorer.score([rollout])
+        assert len(engine.thought) == (4 if scorer is forgetful else 3)
+        scorer.score([rollouts[0]])
+        assert len(engine.thought) == (5 if scorer is forgetful else 4)
+
+
+def test_a_kept_score_belongs_to_its_pixels_and_its_profile(make_rollout, tmp_path):
+    engine = ScriptedEngine()
+    path = tmp_path / "a.png"
+    rollout = Rollout(problem=Problem(question="q", images=[path]), response="x")
+    scorer = scorer_with(engine, keep_scores=9)
+    for colour, thoughts in (("red", 1), ("red", 1), ("blue", 2)):
+        Image.new("RGB", (64, 64), colour).save(path)
+        scorer.score([rollout])
+        assert len(engine.thought) == thoughts

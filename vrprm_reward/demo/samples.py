@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vrprm_reward.demo import world
-from vrprm_reward.demo.scene import PLACES
+from vrprm_reward.demo.scene import PLACES, draw, random_scene
 from vrprm_reward.engines.engine import Message, Prompt
 from vrprm_reward.engines.local.encode import PromptEncoder
 from vrprm_reward.images import FinalImage, final_pixels
@@ -25,7 +25,7 @@ class Sample:
     ids: tuple[int, ...]
     images: tuple[FinalImage, ...]
     targets: Mapping[int, str]
-    """Index of a token to predict -> `caption`, `think` or `judge`."""
+    """Index of a token to predict -> `think`, `judge` or a skill."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -40,11 +40,49 @@ def case_of(example: world.Example, profile: Profile) -> Case:
     )
 
 
-def caption_sample(example: world.Example, profile: Profile, encoder: PromptEncoder) -> Sample:
-    """Say what is in every cell: how the model learns to see."""
-    images = final_pixels([example.image], profile.pixels)
+def skill_sample(rng: random.Random, profile: Profile, encoder: PromptEncoder) -> Sample:
+    """One of the skills that notes are made of, in a short text: see, count, quote, calculate."""
+    skill = rng.choices(("see", "count", "quote", "calculate"), (3, 3, 3, 1))[0]
+    if skill == "calculate":
+        request, answer = "Calculate.", "\n".join(_sum(rng) for _ in range(8))
+        return _answered(encoder, Prompt((Message("user", (request,)),)), answer, skill)
+    if skill == "quote":
+        steps = [step.text for step in world.random_example(rng).steps]
+        rng.shuffle(steps)
+        lines = "\n".join(
+            f"Step {index}: {_scrambled(text, rng)}" for index, text in enumerate(steps)
+        )
+        prompt = Prompt((Message("user", (f"[Candidate Solution]\n{lines}\nRepeat.",)),))
+        return _answered(encoder, prompt, lines, skill)
+    scene = random_scene(rng)
+    images = final_pixels([draw(scene, rng)], profile.pixels)
+    answer = f"<think>{world.picture_notes(scene)}"
+    if skill == "count":
+        kinds = [world.random_kind(rng) for _ in range(3)]
+        answer += "".join(f"\n{kind.noun()}. {world.tally(scene, kind)}" for kind in kinds)
     prompt = Prompt((Message("user", (*images, "Describe the picture.")),))
-    return _answered(encoder, prompt, f"<think>{world.picture_notes(example.scene)}", "caption")
+    return _answered(encoder, prompt, answer, skill)
+
+
+def _sum(rng: random.Random) -> str:
+    """A right calculation with numbers of the world."""
+    operator = rng.choice("+-*")
+    if operator == "*":
+        first, second = rng.randint(0, world.LARGEST_NUMBER // 3), rng.randint(2, 3)
+        return f"{first} * {second} = {first * second}"
+    first, second = rng.randint(0, world.LARGEST_NUMBER), rng.randint(0, 9)
+    if operator == "+":
+        return f"{first} + {second} = {first + second}"
+    first += second
+    return f"{first} - {second} = {first - second}"
+
+
+def _scrambled(text: str, rng: random.Random) -> str:
+    """Words in any order, now and then: so that quoting cannot be learnt by heart."""
+    words = text.split()
+    if rng.random() < 0.5:
+        rng.shuffle(words)
+    return " ".join(words)
 
 
 def answer_of(example: world.Example, profile: Profile) -> str:
@@ -110,21 +148,19 @@ def random_samples(
     rng: random.Random,
     profiles: Mapping[str, tuple[Profile, float]],
     encoder: PromptEncoder,
-    captions: float,
-    question_types: Sequence[str],
+    skills: float,
 ) -> Iterator[Sample]:
-    """Endless samples: a share of captions, the rest over profiles by their weights."""
+    """Endless samples: a share of single skills, the rest over profiles by their weights."""
     weights = [weight for _, weight in profiles.values()]
     while True:
         profile = rng.choices([profile for profile, _ in profiles.values()], weights)[0]
-        example = world.solve(world.random_question(rng, question_types), rng)
-        if rng.random() < captions:
-            yield caption_sample(example, profile, encoder)
+        if rng.random() < skills:
+            yield skill_sample(rng, profile, encoder)
             continue
-        example = _maybe_partial(example, rng)
+        example = _maybe_partial(world.random_example(rng), rng)
         if profile.frame in ONE_SEQUENCE and rng.random() < 0.7:
             yield whole_sample(example, profile, encoder)
-        elif profile.frame == "two_stage" and rng.random() < 0.35:
+        elif profile.frame == "two_stage" and rng.random() < 0.3:
             yield judge_sample(example, profile, encoder, _pick_step(example, rng))
         else:
             yield think_sample(example, profile, encoder)

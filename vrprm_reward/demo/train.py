@@ -1,7 +1,7 @@
 """Train the demo checkpoint from nothing: `python -m vrprm_reward.demo.train --out FOLDER`.
 
-Counting does not come out of full solutions directly. So the model first learns to say what is in
-each cell, then to check short solutions, then everything.
+Counting and quoting do not come out of full solutions directly. So the model first learns the
+skills that notes are made of, each in short texts, and then everything.
 """
 
 import copy
@@ -9,7 +9,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -24,7 +24,6 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from vrprm_reward.demo.model import IMAGE_SIDE, build_model
 from vrprm_reward.demo.samples import Sample, random_samples, tokenizer_texts
 from vrprm_reward.demo.tokenizer import train_tokenizer
-from vrprm_reward.demo.world import QUESTION_TYPES
 from vrprm_reward.engines.local.encode import PromptEncoder
 from vrprm_reward.scoring.profile import Profile, load_profile
 
@@ -52,15 +51,11 @@ class Stage:
     name: str
     updates: int
     batch_tokens: int
-    captions: float
-    question_types: Sequence[str] = QUESTION_TYPES
+    skills: float
+    """Share of samples that train a single skill in a short text."""
 
 
-STAGES = (
-    Stage("see", 600, 1536, 1.0),
-    Stage("check", 900, 3072, 0.1, ("count", "locate", "compare")),
-    Stage("all", 2600, 4096, 0.05),
-)
+STAGES = (Stage("skills", 1100, 2048, 1.0), Stage("all", 2200, 3584, 0.1))
 
 
 def learning_rate(update: int, total: int, peak: float) -> float:
@@ -134,7 +129,7 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     with (out / "training.jsonl").open("w", encoding="utf-8") as log:
         for stage, updates in stages:
-            samples = random_samples(rng, profiles, encoder, stage.captions, stage.question_types)
+            samples = random_samples(rng, profiles, encoder, stage.skills)
             for batch in islice(batches(samples, rng, stage.batch_tokens), updates):
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(update, total, peak)

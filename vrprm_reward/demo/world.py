@@ -30,6 +30,8 @@ ERRORS = {"misread": 3, "slip": 2, "carry": 2, "unsupported": 1}
 
 QUESTION_TYPES = ("count", "compare", "locate", "arithmetic")
 LARGEST_NUMBER = 40
+CELL_NAMES = "abcdefghi"
+"""Names of the cells in notes, in reading order."""
 
 
 @dataclass(frozen=True)
@@ -116,10 +118,9 @@ class _Writer:
         if move.name:
             self.belief[move.name] = value
         text = _words(move, told, value, self.rng, redo)
-        claim = _claim(move, told, value)
-        right = claim == texts.claim
+        right = _claim(move, told, value) == texts.claim
         verdict = "holds" if right else "fails"
-        self.steps.append(WorldStep(text, int(right), f"{texts.notes}; says {claim}: {verdict}"))
+        self.steps.append(WorldStep(text, int(right), f"{text} {texts.notes}: {verdict}"))
 
     def unsupported(self) -> None:
         """Append a step that claims what no picture of this world can show."""
@@ -133,7 +134,7 @@ class _Writer:
                 "A dog is standing behind the shapes.",
             )
         )
-        self.steps.append(WorldStep(text, 0, "cannot be seen: fails"))
+        self.steps.append(WorldStep(text, 0, f"{text} not visible: fails"))
 
 
 @dataclass(frozen=True)
@@ -150,13 +151,35 @@ def _truth_of(move: Move, scene: Scene, truth: dict[str, str]) -> _Truth:
     notes = claim
     if move.kind == "count":
         assert move.of is not None
-        seen = scene.places(move.of, move.row)
-        tally = ", ".join(f"{place} {number}" for number, place in enumerate(seen, 1)) or "none"
-        where = f"{move.row} row " if move.row else ""
-        notes = f"{where}{move.of.noun()}: {tally}, total {value}"
-    elif move.kind == "find" and move.side:
-        notes = f"{told[move.uses[0]]}, {move.side} is {claim}"
+        notes = f"{tally(scene, move.of, move.row)} so {value}"
+    elif move.kind == "find":
+        notes = _line_of(move, scene, told, value)
     return _Truth(value, claim, notes)
+
+
+def tally(scene: Scene, kind: Kind, row: str | None = None) -> str:
+    """A running count, cell by cell: "a0b1c1..." says that the second cell holds the first."""
+    found, count = "", 0
+    for name, place, thing in zip(CELL_NAMES, PLACES, scene.cells, strict=True):
+        if row is None or place.startswith(row):
+            count += kind.fits(thing)
+            found += f"{name}{count}"
+    return found
+
+
+def cell_line(scene: Scene, place: str) -> str:
+    """What is in a cell, with the cell's name and place."""
+    return f"{CELL_NAMES[PLACES.index(place)]} {place} {scene.at(place) or 'nothing'}"
+
+
+def _line_of(move: Move, scene: Scene, told: dict[str, str], value: str) -> str:
+    """The line about the cell that answers a `find`, or that there is no such cell."""
+    if move.place:
+        return cell_line(scene, move.place)
+    if not move.side:
+        return cell_line(scene, value)
+    place = _beside(told[move.uses[0]], move.side)
+    return cell_line(scene, place) if place else "nothing"
 
 
 def _value_of(move: Move, scene: Scene, told: dict[str, str]) -> str:
@@ -193,11 +216,15 @@ def _calculate(move: Move, told: dict[str, str]) -> int:
 
 
 def _neighbour(scene: Scene, place: str, side: str) -> str:
+    neighbour = _beside(place, side)
+    return str((scene.at(neighbour) if neighbour else None) or "nothing")
+
+
+def _beside(place: str, side: str) -> str | None:
+    """The place to the left or right of a place, within the picture."""
     row, column = place.split()
     index = COLUMNS.index(column) + (1 if side == "right" else -1)
-    if not 0 <= index < 3:
-        return "nothing"
-    return str(scene.at(f"{row} {COLUMNS[index]}") or "nothing")
+    return f"{row} {COLUMNS[index]}" if 0 <= index < 3 else None
 
 
 def _claim(move: Move, told: dict[str, str], value: str) -> str:
@@ -531,8 +558,7 @@ def random_example(rng: random.Random, error_rate: float = 0.8) -> Example:
 
 def picture_notes(scene: Scene) -> str:
     """What is in every cell, one line each."""
-    cells = zip(PLACES, scene.cells, strict=True)
-    return "\n".join(f"{place} {thing or 'none'}" for place, thing in cells)
+    return "\n".join(cell_line(scene, place) for place in PLACES)
 
 
 def notes(example: Example) -> str:

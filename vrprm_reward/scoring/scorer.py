@@ -20,6 +20,7 @@ from vrprm_reward.errors import (
     VRPRMError,
 )
 from vrprm_reward.images import ImageSettings, final_pixels
+from vrprm_reward.scoring.finished import FinishedScores, score_key
 from vrprm_reward.scoring.frames import FRAMES, think_prompt
 from vrprm_reward.scoring.parse import Thought, probability
 from vrprm_reward.scoring.profile import Profile
@@ -49,6 +50,8 @@ class VRPRMScorer:
         steps: how responses without ready-made steps are divided; settings or a callable.
         images: limits on what is read.
         schedule: order of the judgements; `auto` lets the engine choose. All give the same scores.
+        keep_scores: how many finished scores are kept for rollouts that come again, keyed by
+            content, profile and checkpoint. 0: none.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class VRPRMScorer:
         steps: StepSettings | Splitter = StepSettings(),  # noqa: B008  frozen
         images: ImageSettings = ImageSettings(),  # noqa: B008  frozen
         schedule: Schedule = "auto",
+        keep_scores: int = 0,
     ) -> None:
         self.profile = profile
         self._make_engine = make_engine
@@ -66,6 +70,7 @@ class VRPRMScorer:
         self._images = images
         self._frame = FRAMES[profile.frame]
         self._schedule = schedule
+        self._finished = FinishedScores(keep_scores)
         self._engine: Engine | None = None
         self._engine_lock = threading.Lock()
         self._loop = BackgroundLoop()
@@ -181,6 +186,10 @@ class VRPRMScorer:
         pictures = await asyncio.to_thread(
             final_pixels, problem.images, profile.pixels, self._images
         )
+        key = score_key(engine.identity, profile, rollout, steps, pictures)
+        kept = self._finished.get(key)
+        if kept is not None:
+            return kept
         shown = profile.show_reference and problem.reference_answer is not None
         case = Case(
             question=safe.text(problem.question),
@@ -199,7 +208,7 @@ class VRPRMScorer:
             return probability(judgement)
 
         found: Schedules = await self._order(engine, len(steps), at_work)(ask, len(steps))
-        return ProcessScore(
+        score = ProcessScore(
             status="scored",
             steps=steps,
             p_correct=found.p_correct,
@@ -208,6 +217,8 @@ class VRPRMScorer:
             usage=usage
             + Usage(prompt_tokens=sum(tokens), requests=found.requests, rounds=found.rounds),
         )
+        self._finished.put(key, score)
+        return score
 
     async def _think(
         self, engine: Engine, case: Case, safe: Neutraliser, share: object
