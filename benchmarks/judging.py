@@ -1,4 +1,4 @@
-"""Judging 16 rollouts of 8 steps: this engine against plain clients. `python -m benchmarks.judging`"""
+"""Judging 16 rollouts of 8 steps against plain clients. `python -m benchmarks.judging`"""
 
 import asyncio
 import math
@@ -28,6 +28,21 @@ from vrprm_reward.scoring.render import Case
 from vrprm_reward.scoring.schedule import fixed_point, lockstep, verdict
 
 Scores = list[list[float]]
+
+COLUMNS = (
+    "client",
+    "seconds",
+    "spread",
+    "tokens",
+    "token work",
+    "x (a)",
+    "x best plain",
+    "speed / token bound",
+    "extra MiB",
+    "rounds",
+    "max |dp|",
+    "verdicts differ",
+)
 
 
 def p_of(pair: tuple[float, float]) -> float:
@@ -100,7 +115,9 @@ def main(
     folder = random_checkpoint(scratch(), layers=layers, width=width)
     client = plain_client(folder)
     asked = cases(problems, candidates, steps)
-    lengths = [len(client.encoder.encode(judge_prompt(c, [1] * k))) for c in asked for k in (0, -1 + steps)]
+    lengths = [
+        len(client.encoder.encode(judge_prompt(c, [1] * k))) for c in asked for k in (0, -1 + steps)
+    ]
     console = Console()
     console.print(
         f"{language_parameters(client.checkpoint) / 1e6:.0f} M language parameters, "
@@ -138,11 +155,14 @@ def main(
         for k in range(steps)
     ]
     floor = distinct_tokens(client.encoder, prompts)
-    table = Table("client", "seconds", "spread", "tokens", "token work", "x (a)", "x best plain",
-                  "speed / token bound", "extra MiB", "rounds", "max |dp|", "verdicts differ")  # fmt: skip
+    table = Table(*COLUMNS)
     best = min(rows[0][1].seconds, rows[1][1].seconds)
     for name, measured, tokens, extra, rounds in rows:
-        gap = max(abs(p - q) for a, b in zip(measured.result, oracle, strict=True) for p, q in zip(a, b, strict=True))
+        gap = max(
+            abs(p - q)
+            for a, b in zip(measured.result, oracle, strict=True)
+            for p, q in zip(a, b, strict=True)
+        )
         differ = sum(
             verdict(p) != verdict(q) and abs(q - 0.5) > 2.5e-4
             for a, b in zip(measured.result, oracle, strict=True)

@@ -1,0 +1,83 @@
+"""How cost grows with steps, candidates and rollouts. `python -m benchmarks.growth`"""
+
+import math
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.common import cases, engine_on, measure, random_checkpoint, scratch
+from benchmarks.judging import with_engine
+from vrprm_reward.process_reward import DEMO_FOLDER
+from vrprm_reward.scoring.render import Case
+
+
+def recut(case: Case, steps: int) -> Case:
+    """The same solution text cut into so many steps."""
+    words = " ".join(case.steps).split()
+    size = len(words) / steps
+    texts = tuple(" ".join(words[round(i * size) : round((i + 1) * size)]) for i in range(steps))
+    return Case(case.question, texts, case.images)
+
+
+def exponent(points: list[tuple[int, float]]) -> float:
+    """Slope of log cost against log size, by least squares."""
+    x = [math.log(n) for n, _ in points]
+    y = [math.log(seconds) for _, seconds in points]
+    mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
+    top = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True))
+    return top / sum((a - mean_x) ** 2 for a in x)
+
+
+def main(
+    repeats: int = 3,
+    most_rollouts: int = 512,
+    demo: Annotated[bool, typer.Option(help="Use the demo checkpoint.")] = False,
+    layers: int = 4,
+    width: int = 384,
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
+) -> None:
+    """Print seconds and tokens against steps (text fixed, text growing), candidates, rollouts."""
+    torch.set_num_threads(threads)
+    folder = DEMO_FOLDER if demo else random_checkpoint(scratch(), layers=layers, width=width)
+    console = Console()
+
+    def cost(asked: list[Case]) -> tuple[float, int]:
+        pushed = []
+
+        def run() -> None:
+            engine = engine_on(folder)
+            with_engine(engine, asked, "lockstep")
+            pushed.append(engine.stats.tokens)
+            engine.close()
+
+        return measure(run, repeats).seconds, pushed[-1]
+
+    cost(cases(1, 2, 2))  # the first run of a process is slower
+    long = cases(2, 2, 64, words_per_step=6)
+    curves = {
+        "steps, the same 384 words": [
+            (n, [recut(case, n) for case in long]) for n in (8, 16, 32, 64)
+        ],
+        "steps of 12 words": [(n, cases(2, 2, n, words_per_step=12)) for n in (4, 8, 16, 32, 64)],
+        "candidates of one problem": [(n, cases(1, n, 6)) for n in (1, 4, 16, 64)],
+        "rollouts": [(n, cases(n // 4, 4, 6)) for n in (32, 128, most_rollouts)],
+    }
+    for name, points in curves.items():
+        table = Table(name, "seconds", "per unit, ms", "tokens", "tokens per unit")
+        found = []
+        for size, asked in points:
+            seconds, tokens = cost(asked)
+            found.append((size, seconds))
+            table.add_row(
+                str(size), f"{seconds:.2f}", f"{seconds / size * 1e3:.1f}", str(tokens),
+                f"{tokens / size:.0f}",
+            )  # fmt: skip
+        console.print(table)
+        console.print(f"exponent {exponent(found):.2f}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

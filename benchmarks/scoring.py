@@ -1,0 +1,128 @@
+"""Whole scoring (thinking, then judging) and thinking alone. `python -m benchmarks.scoring`"""
+
+import asyncio
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.common import (
+    PROFILE,
+    Plain,
+    cases,
+    engine_on,
+    language_parameters,
+    measure,
+    plain_client,
+    random_checkpoint,
+    scratch,
+)
+from benchmarks.judging import Scores, batched, naive, with_engine
+from vrprm_reward.engines.local.engine import LocalEngine
+from vrprm_reward.scoring.frames import think_prompt
+from vrprm_reward.scoring.render import Case
+
+
+def think_naively(client: Plain, asked: list[Case], max_tokens: int) -> list[str]:
+    """One thinking request after another."""
+    return [client.generate([think_prompt(PROFILE, case)], max_tokens)[0] for case in asked]
+
+
+def think_in_batches(client: Plain, asked: list[Case], max_tokens: int) -> list[str]:
+    """Thinking requests in padded batches of eight, sorted by length."""
+    prompts = [think_prompt(PROFILE, case) for case in asked]
+    order = sorted(range(len(asked)), key=lambda i: len(client.encoder.encode(prompts[i])))
+    found = [""] * len(asked)
+    for start in range(0, len(order), 8):
+        rows = order[start : start + 8]
+        texts = client.generate([prompts[row] for row in rows], max_tokens)
+        for row, text in zip(rows, texts, strict=True):
+            found[row] = text
+    return found
+
+
+def think_with_engine(engine: LocalEngine, asked: list[Case], max_tokens: int) -> list[str]:
+    """All thinking requests at once."""
+
+    async def run() -> list[str]:
+        calls = [
+            engine.generate(
+                think_prompt(PROFILE, case), max_tokens=max_tokens, stop=None, share=index
+            )
+            for index, case in enumerate(asked)
+        ]
+        return [generation.text for generation in await asyncio.gather(*calls)]
+
+    return asyncio.run(run())
+
+
+def main(
+    problems: int = 4,
+    candidates: int = 4,
+    steps: int = 8,
+    thinking: int = 200,
+    repeats: int = 3,
+    layers: int = 13,
+    width: int = 640,
+    image_px: int = 384,
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
+) -> None:
+    """Print seconds and ratios of whole scoring, of thinking prefill, and of image encoding."""
+    torch.set_num_threads(threads)
+    folder = random_checkpoint(scratch(), layers=layers, width=width)
+    client = plain_client(folder)
+    # Random weights never write an end token that matters here; it is taken out of the way.
+    client.checkpoint.model.generation_config.eos_token_id = None
+    asked = cases(problems, candidates, steps, image_px=image_px)
+    console = Console()
+    console.print(
+        f"{language_parameters(client.checkpoint) / 1e6:.0f} M language parameters, "
+        f"{problems} images of {image_px} px, {len(asked)} rollouts x {steps} steps, "
+        f"{thinking} tokens of thinking, {threads} thread(s), median of {repeats}"
+    )
+
+    def run_engine(tokens: int, judge: bool) -> Scores:
+        engine = engine_on(folder)
+        engine._scheduler._ends = frozenset()
+        think_with_engine(engine, asked, tokens)
+        found = with_engine(engine, asked, "lockstep")[0] if judge else []
+        counted.append((engine.images_encoded, engine.stats))
+        engine.close()
+        return found
+
+    counted: list[tuple[int, object]] = []
+    a = measure(lambda: (think_naively(client, asked, thinking), naive(client, asked)), repeats)
+    b = measure(
+        lambda: (think_in_batches(client, asked, thinking), batched(client, asked)), repeats
+    )
+    own = measure(lambda: run_engine(thinking, judge=True), repeats)
+    stats = counted[-1][1]
+    table = Table("whole scoring", "seconds", "spread", "x (a)")
+    for name, measured in (("(a) naive", a), ("(b) batched", b), ("this engine", own)):
+        table.add_row(
+            name, f"{measured.seconds:.1f}", f"{measured.spread:.0%}",
+            f"{a.seconds / measured.seconds:.2f}",
+        )  # fmt: skip
+    console.print(table)
+    outside = 1 - stats.seconds_in_model / own.seconds  # type: ignore[attr-defined]
+    console.print(
+        f"time outside the language model, loading and images included: {outside:.1%} of "
+        f"{own.seconds:.1f} s"
+    )
+    client.images = 0
+    one = measure(lambda: think_naively(client, asked, 1), repeats)
+    plain_images = client.images // repeats
+    many = measure(lambda: run_engine(1, judge=False), repeats)
+    table = Table("thinking prefill", "seconds", "spread", "images encoded", "x (a)")
+    table.add_row("(a) naive", f"{one.seconds:.2f}", f"{one.spread:.0%}", str(plain_images), "1.00")
+    table.add_row(
+        "this engine", f"{many.seconds:.2f}", f"{many.spread:.0%}", str(counted[-1][0]),
+        f"{one.seconds / many.seconds:.2f}",
+    )  # fmt: skip
+    console.print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)
