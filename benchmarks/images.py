@@ -1,4 +1,4 @@
-"""Image encoding: once per distinct image against once per request. `python -m benchmarks.images`"""
+"""Image encoding, once per distinct image or once per request. `python -m benchmarks.images`"""
 
 from typing import Annotated
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from vrprm_reward.cli import ROWS_AT_ONCE, app
+from vrprm_reward.cli import app
+from vrprm_reward.commands.score import ROWS_AT_ONCE
 from vrprm_reward.engines.local.options import LocalOptions
 from vrprm_reward.errors import CheckpointError
 from vrprm_reward.images import ImageSettings
@@ -76,7 +77,7 @@ class Loader:
 @pytest.fixture
 def loader(monkeypatch: pytest.MonkeyPatch) -> Loader:
     loader = Loader()
-    monkeypatch.setattr("vrprm_reward.cli.load_process_reward", loader)
+    monkeypatch.setattr("vrprm_reward.commands.score.load_process_reward", loader)
     return loader
 
 
@@ -365,7 +366,7 @@ class TestNothingDone:
     def test_an_unknown_profile_is_one_clear_line(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("vrprm_reward.cli.load_process_reward", load_process_reward)
+        monkeypatch.setattr("vrprm_reward.commands.score.load_process_reward", load_process_reward)
         message = self.refused(write_rows(folder, good()), "--profile", "nonsense")
         assert message.startswith("error: no profile 'nonsense': pass the path")
 
@@ -424,6 +425,7 @@ SCRIPT = textwrap.dedent(
     """
     import time
     import vrprm_reward.cli as cli
+    import vrprm_reward.commands.score as score
     from vrprm_reward import ProcessScore, split_steps
 
     class Slow:
@@ -435,7 +437,7 @@ SCRIPT = textwrap.dedent(
                 ProcessScore(status="scored", steps=s, p_correct=[0.875] * len(s)) for s in steps
             ]
 
-    cli.load_process_reward = lambda name, **settings: Slow()
+    score.load_process_reward = lambda name, **settings: Slow()
     cli.app()
     """
 )

@@ -19,6 +19,10 @@ RULES = load_profile("two_stage").think
         ("<think>\na\n</think> and more", "stop", "a", ()),
         ("x <think>a</think><think>b</think>", "stop", "a", ()),
         ("a</think> rest", "stop", "a", ()),
+        ("\na\n</think>\n\nrest", "stop", "a", ()),
+        ("</think>\n1", "stop", "", ("thinking_empty",)),
+        ("a</think>b</think>", "stop", "a", ()),
+        ("a and then", "length", "a and then", ("thinking_truncated",)),
         ("plain words ", "stop", "plain words", ("thinking_unmarked",)),
         ("<think>never ends", "length", "never ends", ("thinking_truncated",)),
         ("<think></think>", "stop", "", ("thinking_empty",)),
@@ -27,6 +31,21 @@ RULES = load_profile("two_stage").think
 )
 def test_thinking_is_what_stands_between_the_delimiters(text, finish, thinking, flags):
     thought = parse_thinking(Generation(text, finish, 1, 1), RULES)
+    assert (thought.text, thought.flags) == (thinking, flags)
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "thinking", "flags"),
+    [
+        ("<think> a </think> b", "stop", "a", ()),
+        ("a</think>", "stop", "a", ()),
+        ("plain words", "stop", "", ("thinking_unmarked", "thinking_empty")),
+        ("<think>never ends", "length", "", ("thinking_truncated", "thinking_empty")),
+    ],
+)
+def test_text_without_an_end_of_thinking_may_be_dropped(text, finish, thinking, flags):
+    rules = RULES.model_copy(update={"unmarked": "drop"})
+    thought = parse_thinking(Generation(text, finish, 1, 1), rules)
     assert (thought.text, thought.flags) == (thinking, flags)
 
 

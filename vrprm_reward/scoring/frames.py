@@ -53,7 +53,7 @@ def _conversation(profile: Profile, case: Case) -> tuple[Message, ...]:
     """System turn and the user turn that shows everything."""
     text = profile.think.system if profile.think else profile.judge.system
     opening = render.opening_text(profile, case)
-    return (*render.system(text), render.user(profile, opening, case.images))
+    return (*render.system(text), render.user(profile, case, opening, case.images))
 
 
 def _read_thinking(generation: Generation, profile: Profile, case: Case) -> Thought:  # noqa: ARG001
@@ -73,7 +73,8 @@ def _two_stage(profile: Profile, case: Case, thought: Thought, verdicts: Sequenc
     parts += render.step_request(profile, case, verdicts)
     images = case.images if profile.judge.images == "each" else ()
     text = profile.opening.gap.join(parts)
-    return Prompt((*render.system(profile.judge.system), render.user(profile, text, images)))
+    turn = render.user(profile, case, text, images)
+    return Prompt((*render.system(profile.judge.system), turn))
 
 
 def _multi_turn(profile: Profile, case: Case, thought: Thought, verdicts: Sequence[int]) -> Prompt:
@@ -87,9 +88,9 @@ def _multi_turn(profile: Profile, case: Case, thought: Thought, verdicts: Sequen
         images: tuple[FinalImage, ...] = ()
         if profile.think is None:
             # No turn of its own shows the problem, so each turn does; only the first has images.
-            parts = [*render.opening_sections(profile, case).values(), *parts]
+            parts = [render.opening_text(profile, case), *parts]
             images = case.images if index == 0 else ()
-        turns.append(render.user(profile, profile.opening.gap.join(parts), images))
+        turns.append(render.user(profile, case, profile.opening.gap.join(parts), images))
         if index < len(verdicts):
             turns.append(render.assistant(str(verdicts[index])))
     return Prompt(tuple(turns))
@@ -119,21 +120,20 @@ def _score_json(profile: Profile, case: Case, thought: Thought, verdicts: Sequen
     return _continued(profile, case, thought.prefixes[len(verdicts)])
 
 
-_ANALYSIS_LINE = re.compile(r"^[ \t*-]*Step\s*(\d+)\s*:.*\\boxed\{(?=[01]\})", re.MULTILINE)
-
-
 def _read_analysis(generation: Generation, profile: Profile, case: Case) -> Thought:
     """Find the `\\boxed{` of each analysis line: exactly one line for each step, in order."""
     assert profile.think is not None
     thought = parse_thinking(generation, profile.think)
     after_thinking = max(0, generation.text.find(profile.think.closing))
     start = generation.text.find(profile.sections.analysis, after_thinking)
-    lines = list(_ANALYSIS_LINE.finditer(generation.text, max(start, after_thinking)))
+    pattern = re.compile(profile.judge.analysis_line, re.MULTILINE)
+    lines = list(pattern.finditer(generation.text, max(start, after_thinking)))
+    found = [int(line[1]) if (line[1] or "").isdecimal() else line[1] for line in lines]
     wanted = [render.step_number(profile, index) for index in range(len(case.steps))]
-    if [int(line[1]) for line in lines] != wanted:
+    if found != wanted:
         raise AnalysisError(
-            f"the reward model's analysis has lines for steps {[int(line[1]) for line in lines]} "
-            f"and the response has steps {wanted[0]} to {wanted[-1]}"
+            f"the reward model's analysis has lines for steps {found} and the response has steps "
+            f"{wanted[0]} to {wanted[-1]}"
         )
     prefixes = tuple(generation.text[: line.end()] for line in lines)
     return Thought(thought.text, thought.flags, prefixes)

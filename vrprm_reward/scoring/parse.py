@@ -22,9 +22,9 @@ def parse_thinking(generation: Generation, rules: Thinking) -> Thought:
     """Cut the thinking out of generated text.
 
     The inner text of the first delimited block; where the opening is missing (a conversation
-    template may have written it), all up to the closing; where both are missing or nothing stands
-    between them, the whole text. Flags: `thinking_truncated`, `thinking_unmarked`,
-    `thinking_empty`.
+    template may have written it), all up to the closing; where the closing is missing, what
+    follows the opening, or the whole text, or nothing if the profile says so. Flags:
+    `thinking_truncated`, `thinking_unmarked`, `thinking_empty`.
     """
     before, opened, rest = generation.text.partition(rules.opening)
     body = rest if opened else before
@@ -35,6 +35,8 @@ def parse_thinking(generation: Generation, rules: Thinking) -> Thought:
     elif not closed:
         flags.append("thinking_unmarked")
     text = inner.strip() if opened or closed else generation.text.strip()
+    if not closed and rules.unmarked == "drop":
+        text = ""
     if not text.strip():
         flags.append("thinking_empty")
     return Thought(text, tuple(flags))

@@ -1,5 +1,6 @@
 """How a checkpoint is spoken to: the profile, read from TOML and checked."""
 
+import re
 import tomllib
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -37,10 +38,12 @@ class Sections(_Table):
     analysis: str = "[Step Analysis]"
     verdicts: str = "[Step judgment]"
     scores: str = "[Final Scores]"
+    preliminary: str = "[Preliminary thinking]"
+    judgment: str = "[Final Judgment]"
 
     @property
     def markers(self) -> tuple[str, ...]:
-        """Every marker line."""
+        """Every marker line. Untrusted text never gets a line that is nothing but one of them."""
         return tuple(self.model_dump().values())
 
     @model_validator(mode="after")
@@ -80,8 +83,12 @@ class Steps(_Table):
     first_number: int = Field(default=0, ge=0, le=1)
     """Number of the first step. VRPRM counts from 0."""
 
-    form: Literal["numbered", "split"] = "numbered"
-    """In the solution: a line `Step n: text` each, or bare texts joined by `<step split>`."""
+    form: Literal["numbered", "split", "numbered_split"] = "numbered"
+    """In the solution: a line `Step n: text` each; bare texts joined by `<step split>`; or
+    `Step n: text` each, joined by `<step split>`."""
+
+    label: Literal["when_missing", "always"] = "when_missing"
+    """Whether `Step n:` is left out before a text that already begins with it."""
 
     strip: bool = False
     """Whether white space around a step is dropped."""
@@ -102,9 +109,18 @@ class Thinking(_Table):
     opening: str = Field(default="<think>", min_length=1)
     closing: str = Field(default="</think>", min_length=1)
 
+    unmarked: Literal["keep", "drop"] = "keep"
+    """What generated text without `closing` is: thinking as a whole, or no thinking at all."""
+
     truncated: Literal["judge", "unscore"] = "judge"
     """What becomes of a rollout whose thinking hit `max_tokens`: it is judged and flagged
     (`thinking_truncated`), or left unscored."""
+
+    @model_validator(mode="after")
+    def _delimiters_differ(self) -> Self:
+        if self.opening == self.closing:
+            raise ValueError(f"opening and closing are both {self.opening!r}: they must differ")
+        return self
 
 
 class Judging(_Table):
@@ -128,14 +144,30 @@ class Judging(_Table):
     images: Literal["never", "each"] = "never"
     """Whether the images stand in every judgement of a frame with separate requests."""
 
+    analysis_line: str = r"^[ \t*-]*Step\s*(\d+)\s*:.*\\boxed\{(?=[01]\})"
+    """Frame score_json: a regular expression (multi-line mode) from the start of an analysis line
+    to the place of its verdict, with one group, the step's number."""
+
+    @model_validator(mode="after")
+    def _analysis_line_finds_a_number(self) -> Self:
+        try:
+            groups = re.compile(self.analysis_line, re.MULTILINE).groups
+        except re.error as error:
+            raise ValueError(f"analysis_line is not a regular expression: {error}") from None
+        if groups != 1:
+            raise ValueError(f"analysis_line needs one group, the step's number; it has {groups}")
+        return self
+
     @model_validator(mode="after")
     def _history_line_has_both_fields(self) -> Self:
         try:
             lines = {self.history_line.format(number=n, verdict=v) for n in (3, 4) for v in (0, 1)}
-        except (IndexError, KeyError, ValueError) as error:
+        except (LookupError, ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"judge.history_line is not a usable format string: {error}") from None
         if len(lines) < 4:
             raise ValueError("judge.history_line must contain {number} and {verdict}")
+        if any("\n" in line for line in lines):
+            raise ValueError("judge.history_line must be one line")
         return self
 
 
@@ -149,10 +181,13 @@ class Profile(_Table):
 
     images: Literal["before", "after", "inline"] = "after"
     """Whether the images of a user turn stand before its text, after it, or in the question at
-    its `<image>` placeholders (those that have none: before)."""
+    its `<image>` placeholders (those that have none: before). `<image>` anywhere else is text."""
 
-    placeholder: Literal["drop", "keep"] = "drop"
-    """What becomes of `<image>` in a question when images are not inline."""
+    placeholder: Literal["drop", "keep", "canonical"] = "drop"
+    """What becomes of `<image>` in a question when images are not inline: it is dropped or kept.
+    `canonical`, for inline images, is how VRPRM's RL data were made: the question is stripped and
+    gets exactly one `<image>` for each image, missing ones on a line of their own at its start;
+    in steps, `<image>` becomes the word."""
 
     show_reference: bool = False
     """Whether the reference answer is shown to the reward model. Such scores are not comparable
@@ -162,7 +197,12 @@ class Profile(_Table):
     """Text of the section `task`, where `opening.order` names it."""
 
     conversation: str
-    """Jinja source of the conversation template, in transformers' chat template dialect."""
+    """Jinja source of the conversation template, in transformers' chat template dialect.
+
+    It is the profile's and not the checkpoint's, because templates of thinking models delete
+    thinking from earlier turns and open `<think>` themselves. `vrprm_reward.scoring.template` has
+    the requirements as checks. Should a server write the opening delimiter all the same, thinking
+    is still read right: all up to the closing one."""
 
     pixels: PixelLimits = PixelLimits()
     sections: Sections = Sections()
@@ -181,14 +221,17 @@ class Profile(_Table):
             raise ValueError(f"frame {self.frame} needs judge.request, the sentence that asks")
         if "task" in self.opening.order and not self.task:
             raise ValueError("opening.order names 'task' but the key task is empty")
+        if self.show_reference and "reference" not in self.opening.order:
+            raise ValueError("show_reference is true but opening.order lacks 'reference'")
         return self
 
 
 def load_profile(source: str | Path) -> Profile:
     """Read a profile: the name of a built-in one (`builtin_profiles()`), or a TOML file.
 
-    A file may name another profile in `extends` and give only the keys that differ. A
-    `conversation` that ends in `.jinja` names a file beside the profile.
+    A file may name another profile in `extends` (a packaged one, or a path relative to the file)
+    and give only the keys that differ. A `conversation` that ends in `.jinja` names a file beside
+    the profile.
 
     Raises:
         ProfileError: no such profile, not TOML, or a key that does not fit; names the key.
@@ -215,7 +258,11 @@ def _read_table(source: str | Path, depth: int) -> dict[str, Any]:
                 f"no profile {str(source)!r}: pass the path of a TOML file or one of "
                 f"{', '.join(builtin_profiles())}"
             )
-        text, folder = path.read_text(encoding="utf-8"), path.parent
+        folder = path.parent
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ProfileError(f"profile {str(source)!r} cannot be read: {error}") from error
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -224,7 +271,7 @@ def _read_table(source: str | Path, depth: int) -> dict[str, Any]:
     if isinstance(template, str) and template.endswith(".jinja"):
         try:
             table["conversation"] = (folder / template).read_text(encoding="utf-8")
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise ProfileError(
                 f"profile {str(source)!r}: conversation: no readable file {template!r} beside the "
                 "profile; write the template there or into the key itself"
@@ -232,8 +279,15 @@ def _read_table(source: str | Path, depth: int) -> dict[str, Any]:
     parent = table.pop("extends", None)
     if parent is None:
         return table
+    if not isinstance(parent, str):
+        raise ProfileError(
+            f"profile {str(source)!r}: extends is {parent!r}: it takes the name of a packaged "
+            "profile or the path of a file, relative to this one"
+        )
     if depth == _MAX_EXTENDS:
         raise ProfileError(f"profile {str(source)!r}: extends goes round in a circle")
+    if parent not in builtin_profiles() and isinstance(folder, Path):
+        return _merged(_read_table(folder / parent, depth + 1), table)
     return _merged(_read_table(parent, depth + 1), table)
 
 
@@ -243,6 +297,12 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         both_tables = isinstance(value, dict) and isinstance(base.get(key), dict)
         merged[key] = _merged(base[key], value) if both_tables else value
     return merged
+
+
+def packaged_conversation() -> str:
+    """The conversation template of the packaged profiles: plain ChatML with Qwen's image marks."""
+    folder = resources.files("vrprm_reward.scoring") / "profiles"
+    return (folder / "chatml.jinja").read_text(encoding="utf-8")
 
 
 def builtin_profiles() -> tuple[str, ...]:

@@ -15,6 +15,8 @@ STEP_SPLIT = "<step split>"
 PLACEHOLDER = "<image>"
 
 _PLACEHOLDER_WITH_LINE_END = re.compile(re.escape(PLACEHOLDER) + r"\n?")
+_ANY_PLACEHOLDER = re.compile(r"<\s*image\s*>", re.IGNORECASE)
+_MEDIA_TAG = re.compile(r"<\s*/?\s*(image|video)\s*>", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -34,14 +36,18 @@ def step_number(profile: Profile, index: int) -> int:
 
 def step_text(profile: Profile, text: str) -> str:
     """A step's text as it is shown."""
+    if profile.placeholder == "canonical":
+        text = _MEDIA_TAG.sub(lambda tag: f" {tag[1].lower()} ", text)
     return text.strip() if profile.steps.strip else text
 
 
 def numbered(profile: Profile, index: int, text: str) -> str:
-    """The line `Step n: text`, or the text alone when it already begins with that number."""
+    """`Step n: text`; the text alone if it begins so already and the profile leaves it at that."""
     label = f"Step {step_number(profile, index)}:"
     text = step_text(profile, text)
-    return text if text.strip().lower().startswith(label.lower()) else f"{label} {text}"
+    if profile.steps.label == "when_missing" and text.strip().lower().startswith(label.lower()):
+        return text
+    return f"{label} {text}"
 
 
 def section(marker: str, body: str) -> str:
@@ -55,7 +61,7 @@ def opening_sections(profile: Profile, case: Case) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in profile.opening.order:
         if name == "question":
-            found[name] = section(marks.question, _question(profile, case))
+            found[name] = section(marks.question, question_text(profile, case))
         elif name == "solution":
             found[name] = section(marks.solution, _solution(profile, case))
         elif name == "count":
@@ -63,7 +69,8 @@ def opening_sections(profile: Profile, case: Case) -> dict[str, str]:
         elif name == "task":
             found[name] = section(marks.task, profile.task)
         elif profile.show_reference:
-            found[name] = section(marks.reference, case.reference_answer or "None")
+            answer = "None" if case.reference_answer is None else case.reference_answer
+            found[name] = section(marks.reference, answer)
     return found
 
 
@@ -73,16 +80,31 @@ def opening_text(profile: Profile, case: Case) -> str:
     return profile.opening.gap.join(sections) + profile.opening.end
 
 
-def _question(profile: Profile, case: Case) -> str:
+def question_text(profile: Profile, case: Case) -> str:
+    """The question as it is shown."""
+    if profile.placeholder == "canonical":
+        return _canonical(case.question.strip(), len(case.images)).strip()
     if profile.images == "inline" or profile.placeholder == "keep":
         return case.question
     return _PLACEHOLDER_WITH_LINE_END.sub("", case.question)
 
 
+def _canonical(question: str, images: int) -> str:
+    """One `<image>` for each image: surplus ones become the word, missing ones go in front."""
+    placed = min(len(_ANY_PLACEHOLDER.findall(question)), images)
+    question = _ANY_PLACEHOLDER.sub(PLACEHOLDER, question, count=images)
+    parts = question.split(PLACEHOLDER, placed)
+    parts[-1] = _ANY_PLACEHOLDER.sub(" image ", parts[-1])
+    question = PLACEHOLDER.join(parts)
+    missing = " ".join([PLACEHOLDER] * (images - placed))
+    return f"{missing}\n{question}" if missing else question
+
+
 def _solution(profile: Profile, case: Case) -> str:
     if profile.steps.form == "split":
         return STEP_SPLIT.join(step_text(profile, text) for text in case.steps)
-    return "\n".join(numbered(profile, i, text) for i, text in enumerate(case.steps))
+    between = STEP_SPLIT if profile.steps.form == "numbered_split" else "\n"
+    return between.join(numbered(profile, i, text) for i, text in enumerate(case.steps))
 
 
 def history(profile: Profile, verdicts: Sequence[int]) -> str:
@@ -118,23 +140,32 @@ def assistant(text: str) -> Message:
     return Message("assistant", (text,))
 
 
-def user(profile: Profile, text: str, images: Sequence[FinalImage] = ()) -> Message:
-    """A user turn with its images where the profile puts them."""
+def user(profile: Profile, case: Case, text: str, images: Sequence[FinalImage] = ()) -> Message:
+    """A user turn that shows `case`, with its images where the profile puts them."""
     parts: tuple[Part, ...]
     if profile.images == "after":
         parts = (text, *images)
     elif profile.images == "inline" and images:
-        parts = _inline(text, images)
+        parts = _inline(profile, case, text, images)
     else:
         parts = (*images, text)
     return Message("user", parts)
 
 
-def _inline(text: str, images: Sequence[FinalImage]) -> tuple[Part, ...]:
-    """Images at the placeholders, in order; those without a placeholder stand before the text."""
-    pieces = text.split(PLACEHOLDER, len(images))
-    placed = len(pieces) - 1
-    extra = len(images) - placed
+def _inline(
+    profile: Profile, case: Case, text: str, images: Sequence[FinalImage]
+) -> tuple[Part, ...]:
+    """Images at the question's placeholders, in order; the first ones that have none before it.
+
+    Only the question is searched: a `<image>` that a policy writes must not move an image.
+    """
+    question = question_text(profile, case)
+    heading = section(profile.sections.question, "")
+    start = text.index(heading + question) + len(heading)
+    pieces = question.split(PLACEHOLDER, len(images))
+    pieces[0] = text[:start] + pieces[0]
+    pieces[-1] += text[start + len(question) :]
+    extra = len(images) - (len(pieces) - 1)
     parts: list[Part] = [*images[:extra], pieces[0]]
     for image, piece in zip(images[extra:], pieces[1:], strict=True):
         parts += [image, piece]
