@@ -12,6 +12,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from vrprm_reward import Problem, Rollout, load_profile
 from vrprm_reward.demo import world
 from vrprm_reward.demo.model import build_model
+from vrprm_reward.demo.questions import random_question
 from vrprm_reward.demo.samples import tokenizer_texts
 from vrprm_reward.demo.tokenizer import train_tokenizer
 
@@ -115,7 +116,7 @@ def world_rollouts():
     rng = random.Random(5)
     found = []
     for _ in range(4):
-        question = world.random_question(rng)
+        question = random_question(rng)
         for _ in range(3):
             example = world.solve(question, rng)
             problem = Problem(question=example.question, images=[example.image])

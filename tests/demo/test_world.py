@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from vrprm_reward.demo import world
+from vrprm_reward.demo.questions import QUESTION_TYPES
 from vrprm_reward.demo.scene import COLUMNS, PLACES, Kind, Scene, Thing, draw
 
 EXAMPLES = [world.random_example(random.Random(seed)) for seed in range(400)]
@@ -96,7 +97,7 @@ def test_flawless_solutions_have_no_wrong_step():
 
 
 def test_every_kind_of_question_and_error_occurs():
-    assert {example.question_type for example in EXAMPLES} == set(world.QUESTION_TYPES)
+    assert {example.question_type for example in EXAMPLES} == set(QUESTION_TYPES)
     assert {error for e in EXAMPLES for error in e.errors} == {*world.ERRORS, "recovery"}
     arithmetic = [e for e in EXAMPLES if e.question_type == "arithmetic"]
     sums = {sum(bool(CLAIMED_SUM.search(s.text)) for s in e.steps) for e in arithmetic}

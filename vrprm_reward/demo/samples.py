@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vrprm_reward.demo import world
+from vrprm_reward.demo.moves import tally
+from vrprm_reward.demo.questions import LARGEST_NUMBER, random_kind
 from vrprm_reward.demo.scene import PLACES, draw, random_scene
 from vrprm_reward.engines.engine import Message, Prompt
 from vrprm_reward.engines.local.encode import PromptEncoder
@@ -58,8 +60,8 @@ def skill_sample(rng: random.Random, profile: Profile, encoder: PromptEncoder) -
     images = final_pixels([draw(scene, rng)], profile.pixels)
     answer = f"<think>{world.picture_notes(scene)}"
     if skill == "count":
-        kinds = [world.random_kind(rng) for _ in range(3)]
-        answer += "".join(f"\n{kind.noun()}. {world.tally(scene, kind)}" for kind in kinds)
+        kinds = [random_kind(rng) for _ in range(3)]
+        answer += "".join(f"\n{kind.noun()}. {tally(scene, kind)}" for kind in kinds)
     prompt = Prompt((Message("user", (*images, "Describe the picture.")),))
     return _answered(encoder, prompt, answer, skill)
 
@@ -68,9 +70,9 @@ def _sum(rng: random.Random) -> str:
     """A right calculation with numbers of the world."""
     operator = rng.choice("+-*")
     if operator == "*":
-        first, second = rng.randint(0, world.LARGEST_NUMBER // 3), rng.randint(2, 3)
+        first, second = rng.randint(0, LARGEST_NUMBER // 3), rng.randint(2, 3)
         return f"{first} * {second} = {first * second}"
-    first, second = rng.randint(0, world.LARGEST_NUMBER), rng.randint(0, 9)
+    first, second = rng.randint(0, LARGEST_NUMBER), rng.randint(0, 9)
     if operator == "+":
         return f"{first} + {second} = {first + second}"
     first += second
