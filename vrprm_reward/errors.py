@@ -108,7 +108,7 @@ class ResponseError(VRPRMError):
 
     Args:
         message: what is wrong, with the value and the limit.
-        code: `response_empty`, `too_many_steps` or `response_too_long`.
+        code: `response_empty`, `response_not_text` or `too_many_steps`.
     """
 
     def __init__(self, message: str, *, code: str) -> None:

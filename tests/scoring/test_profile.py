@@ -48,6 +48,11 @@ WRONG = {
     "history without verdict": ('[judge]\nhistory_line = "Step {number}"', "history_line"),
     "history with a typo": ('[judge]\nhistory_line = "{numbr} {verdict}"', "history_line"),
     "no such template": ('conversation = "gone.jinja"', "no readable file 'gone.jinja'"),
+    "marker over a line separator": ('[sections]\nquestion = "a\\u2028b"', "one non-blank line"),
+    "images after what a policy wrote": (
+        'images = "inline"\n[opening]\norder = ["solution", "question"]',
+        "question first",
+    ),
     "impossible pixels": ("[pixels]\nmin_pixels = 9\nmax_pixels = 4", "pixels"),
 }
 

@@ -84,6 +84,11 @@ def test_too_many_steps_are_refused_before_any_model_time(make_rollout):
     assert engine.thought == []
 
 
+def test_half_a_surrogate_pair_is_the_responses_fault(make_rollout):
+    (score,) = scorer_with(ScriptedEngine()).score([make_rollout("One \ud83d.")])
+    assert (score.status, score.reason) == ("unscored_response", "response_not_text")
+
+
 @pytest.mark.parametrize(
     ("error", "status", "reason"),
     [

@@ -5,23 +5,21 @@ from dataclasses import dataclass
 
 from vrprm_reward.demo.scene import COLOURS, COLUMNS, PLACES, SHAPES, Kind, Scene, Thing
 
-CELL_NAMES = "abcdefghi"
-"""Names of the cells in notes, in reading order."""
-
 
 @dataclass(frozen=True)
 class Move:
     """One step of a plan.
 
     `name` is the value it sets; `uses` are the values it builds on. `kind` is one of `plan`,
-    `count`, `find`, `arithmetic`, `compare`, `final`.
+    `count`, `find`, `beside`, `sum`, `compare`, `final`.
     """
 
     kind: str
     name: str = ""
     uses: tuple[str, ...] = ()
-    of: Kind | None = None
-    row: str | None = None
+    of: tuple[Kind, ...] = ()
+    """What is counted, or what the numbers of a sum are numbers of, the last ones first."""
+
     place: str | None = None
     side: str | None = None
     operator: str = ""
@@ -29,113 +27,53 @@ class Move:
     words: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Truth:
-    """The true version of a move."""
-
-    value: str
-    claim: str
-    notes: str
-
-
-def truth_of(move: Move, scene: Scene, truth: dict[str, str]) -> Truth:
-    """What a move yields when everything before it is right, and what a careful reader notes."""
-    told = {name: truth[name] for name in move.uses}
-    value = value_of(move, scene, told)
-    claim = claim_of(move, told, value)
-    notes = claim
-    if move.kind == "count":
-        assert move.of is not None
-        notes = f"{tally(scene, move.of, move.row)} so {value}"
-    elif move.kind == "find":
-        notes = _line_of(move, scene, told, value)
-    return Truth(value, claim, notes)
-
-
-def tally(scene: Scene, kind: Kind, row: str | None = None) -> str:
-    """A running count, cell by cell: "a0b1c1..." says that the second cell holds the first."""
-    found, count = "", 0
-    for name, place, thing in zip(CELL_NAMES, PLACES, scene.cells, strict=True):
-        if row is None or place.startswith(row):
-            count += kind.fits(thing)
-            found += f"{name}{count}"
-    return found
-
-
-def cell_line(scene: Scene, place: str) -> str:
-    """What is in a cell, with the cell's name and place."""
-    return f"{CELL_NAMES[PLACES.index(place)]} {place} {scene.at(place) or 'nothing'}"
-
-
-def _line_of(move: Move, scene: Scene, told: dict[str, str], value: str) -> str:
-    """The line about the cell that answers a `find`, or that there is no such cell."""
-    if move.place:
-        return cell_line(scene, move.place)
-    if not move.side:
-        return cell_line(scene, value)
-    place = _beside(told[move.uses[0]], move.side)
-    return cell_line(scene, place) if place else "nothing"
+class OutsideError(ValueError):
+    """A step looks for what is beside a place at the edge of the picture."""
 
 
 def value_of(move: Move, scene: Scene, told: dict[str, str]) -> str:
-    """The value a move yields when it builds on `told`."""
+    """The value a move yields when it builds on `told`. Raises `OutsideError`."""
     if move.kind == "count":
-        assert move.of is not None
-        return str(scene.count(move.of, move.row))
+        return str(scene.count(move.of[0]))
     if move.kind == "find":
-        if move.side:
-            return neighbour(scene, told[move.uses[0]], move.side)
         if move.place:
             return str(scene.at(move.place) or "nothing")
-        assert move.of is not None
-        return scene.places(move.of)[0]
-    if move.kind == "arithmetic":
+        return scene.places(move.of[0])[0]
+    if move.kind == "beside":
+        place = beside(told[move.uses[0]], move.side or "")
+        if place is None:
+            raise OutsideError
+        return f"{place} {scene.at(place) or 'nothing'}"
+    if move.kind == "sum":
         return str(calculate(move, told))
     if move.kind == "compare":
         first, second = (int(told[name]) for name in move.uses)
         return "the same" if first == second else move.words[0 if first > second else 1]
     if move.kind == "final":
-        return told[move.uses[0]]
+        value = told[move.uses[0]]
+        return value.split(" ", 2)[2] if move.words == ("thing",) else value
     return ""
 
 
 def calculate(move: Move, told: dict[str, str]) -> int:
-    """The result of an `arithmetic` move on the numbers in `told`."""
+    """The result of a `sum` on the numbers in `told`."""
     numbers = [int(told[name]) for name in move.uses]
     if move.constant is not None:
         numbers.append(move.constant)
-    if move.operator == "+":
-        return sum(numbers)
-    if move.operator == "-":
-        return numbers[0] - numbers[1]
-    return numbers[0] * numbers[1]
+    first, second = numbers
+    return {"plus": first + second, "minus": first - second, "times": first * second}[move.operator]
 
 
-def neighbour(scene: Scene, place: str, side: str) -> str:
-    """What is to the left or right of a place, or "nothing"."""
-    beside = _beside(place, side)
-    return str((scene.at(beside) if beside else None) or "nothing")
-
-
-def _beside(place: str, side: str) -> str | None:
+def beside(place: str, side: str) -> str | None:
     """The place to the left or right of a place, within the picture."""
     row, column = place.split()
     index = COLUMNS.index(column) + (1 if side == "right" else -1)
     return f"{row} {COLUMNS[index]}" if 0 <= index < 3 else None
 
 
-def claim_of(move: Move, told: dict[str, str], value: str) -> str:
-    """What a step asserts, in the short form used in notes."""
-    if move.kind == "arithmetic":
-        numbers = [told[name] for name in move.uses]
-        if move.constant is not None:
-            numbers.append(str(move.constant))
-        return f" {move.operator} ".join(numbers) + f" = {value}"
-    if move.kind == "compare":
-        return f"{told[move.uses[0]]} and {told[move.uses[1]]}, {value}"
-    if move.kind == "plan":
-        return "a plan"
-    return value
+def claim_of(move: Move, told: dict[str, str], value: str) -> tuple[str, ...]:
+    """All that a step asserts: what it builds on, and its value."""
+    return (*(told[name] for name in move.uses), value)
 
 
 def other_number(value: str, rng: random.Random) -> str:
@@ -146,13 +84,16 @@ def other_number(value: str, rng: random.Random) -> str:
 
 def other_value(move: Move, value: str, rng: random.Random) -> str:
     """A wrong value of the kind that the move yields."""
-    if move.kind in ("count", "arithmetic"):
+    if move.kind in ("count", "sum"):
         return other_number(value, rng)
     if move.kind == "compare":
         return rng.choice([w for w in (*move.words, "the same") if w != value])
     if value in PLACES:
         return rng.choice([place for place in PLACES if place != value])
     things = [str(Thing(colour, shape)) for colour in COLOURS for shape in SHAPES]
+    if move.kind == "beside":
+        row, column, thing = value.split(" ", 2)
+        return f"{row} {column} {rng.choice([t for t in things if t != thing])}"
     return rng.choice([thing for thing in things if thing != value])
 
 
@@ -162,52 +103,55 @@ def words_of(move: Move, told: dict[str, str], value: str, rng: random.Random, r
     if not redo:
         return text
     opening = rng.choice(("Wait, looking again: ", "Let me correct that: ", "No, I was wrong: "))
-    return opening + text[0].lower() + text[1:] if not text.startswith("I ") else opening + text
+    return opening + (text if text.startswith("I ") else text[0].lower() + text[1:])
 
 
 def _plain_words(move: Move, told: dict[str, str], value: str, rng: random.Random) -> str:
     if move.kind == "plan":
         return rng.choice(move.words)
     if move.kind == "count":
-        assert move.of is not None
-        number = int(value)
-        noun, verb = move.of.noun(number), "is" if number == 1 else "are"
-        if move.row:
-            return rng.choice(
-                (
-                    f"In the {move.row} row there {verb} {number} {noun}.",
-                    f"The {move.row} row has {number} {noun}.",
-                )
-            )
+        counted = _number_of(value, move.of[0])
+        verb = "is" if value == "1" else "are"
         return rng.choice(
             (
-                f"There {verb} {number} {noun} in the picture.",
-                f"I count {number} {noun}.",
-                f"The picture shows {number} {noun}.",
+                f"There {verb} {counted} in the picture.",
+                f"I count {counted}.",
+                f"The picture shows {counted}.",
             )
         )
     if move.kind == "find":
-        if move.side:
-            return f"Directly {move.side} of it is {_article(value)}."
-        if move.place:
-            return rng.choice(
-                (
-                    f"At the {move.place} is {_article(value)}.",
-                    f"The {move.place} shows {_article(value)}.",
-                )
-            )
-        assert move.of is not None
-        return f"The {move.of.noun(1)} is at the {value}."
-    if move.kind == "arithmetic":
-        return rng.choice(move.words).format(claim=claim_of(move, told, value))
+        if not move.place:
+            return f"The {move.of[0].noun(1)} is at the {value}."
+        thing = article(value)
+        return rng.choice((f"At the {move.place} is {thing}.", f"The {move.place} shows {thing}."))
+    if move.kind == "beside":
+        row, column, thing = value.split(" ", 2)
+        return f"Directly {move.side} of it, at the {row} {column}, is {article(thing)}."
+    if move.kind == "sum":
+        numbers = [told[name] for name in move.uses]
+        if move.constant is not None:
+            numbers.append(str(move.constant))
+        kinds = (None,) * (2 - len(move.of)) + move.of if move.constant is None else (None, None)
+        first, second = (
+            number if kind is None else _number_of(number, kind)
+            for number, kind in zip(numbers, kinds, strict=True)
+        )
+        verb = {"plus": "makes", "minus": "leaves", "times": "makes"}[move.operator]
+        return f"{first} {move.operator} {second} {verb} {value}."
     if move.kind == "compare":
-        first, second = (told[name] for name in move.uses)
-        if value == "the same":
-            these, those = move.words
-            return f"Comparing {first} and {second}, there are as many {these} as {those}."
-        return f"Comparing {first} and {second}, there are more {value}."
+        first, second = (
+            _number_of(told[name], kind) for name, kind in zip(move.uses, move.of, strict=True)
+        )
+        these, those = move.words
+        result = f"as many {these} as {those}" if value == "the same" else f"more {value}"
+        return f"{first} against {second}, so there are {result}."
     return rng.choice((f"The answer is {value}.", f"So the answer is {value}."))
 
 
-def _article(thing: str) -> str:
+def _number_of(number: str, kind: Kind) -> str:
+    return f"{number} {kind.noun(int(number))}"
+
+
+def article(thing: str) -> str:
+    """A thing with its article; "nothing" has none."""
     return thing if thing == "nothing" else f"a {thing}"

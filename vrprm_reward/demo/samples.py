@@ -3,11 +3,11 @@
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import NamedTuple
 
 from vrprm_reward.demo import world
-from vrprm_reward.demo.moves import tally
-from vrprm_reward.demo.questions import LARGEST_NUMBER, random_kind
-from vrprm_reward.demo.scene import PLACES, draw, random_scene
+from vrprm_reward.demo.scene import draw, random_scene
 from vrprm_reward.engines.engine import Message, Prompt
 from vrprm_reward.engines.local.encode import PromptEncoder
 from vrprm_reward.images import FinalImage, final_pixels
@@ -16,18 +16,29 @@ from vrprm_reward.scoring.parse import Thought
 from vrprm_reward.scoring.profile import Profile
 from vrprm_reward.scoring.render import Case, step_number, thought
 
-ONE_SEQUENCE = ("multi_turn", "answer_block", "boxed_continuation")
-"""Frames in which all judgements of a rollout are places of one text."""
+
+class Target(NamedTuple):
+    """What is to be learnt at one place."""
+
+    place: int
+    """Index of the token after which the model is asked."""
+
+    token: int
+    """Id that should follow."""
+
+    task: str
+    """`see`, `think` or `judge`: losses are averaged over each."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A token sequence and the places that carry loss."""
+    """A token sequence, or a tree of them: a common beginning and several ways to go on."""
 
     ids: tuple[int, ...]
     images: tuple[FinalImage, ...]
-    targets: Mapping[int, str]
-    """Index of a token to predict -> `think`, `judge` or a skill."""
+    targets: tuple[Target, ...]
+    branches: tuple[int, ...] = ()
+    """Where each continuation of a tree begins. They do not see one another."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -42,54 +53,17 @@ def case_of(example: world.Example, profile: Profile) -> Case:
     )
 
 
-def skill_sample(rng: random.Random, profile: Profile, encoder: PromptEncoder) -> Sample:
-    """One of the skills that notes are made of, in a short text: see, count, quote, calculate."""
-    skill = rng.choices(("see", "count", "quote", "calculate"), (3, 3, 3, 1))[0]
-    if skill == "calculate":
-        request, answer = "Calculate.", "\n".join(_sum(rng) for _ in range(8))
-        return _answered(encoder, Prompt((Message("user", (request,)),)), answer, skill)
-    if skill == "quote":
-        steps = [step.text for step in world.random_example(rng).steps]
-        rng.shuffle(steps)
-        lines = "\n".join(
-            f"Step {index}: {_scrambled(text, rng)}" for index, text in enumerate(steps)
-        )
-        prompt = Prompt((Message("user", (f"[Candidate Solution]\n{lines}\nRepeat.",)),))
-        return _answered(encoder, prompt, lines, skill)
+def see_sample(rng: random.Random, profile: Profile, encoder: PromptEncoder) -> Sample:
+    """Notes about a picture, without anything around them."""
     scene = random_scene(rng)
     images = final_pixels([draw(scene, rng)], profile.pixels)
-    answer = f"<think>{world.picture_notes(scene)}"
-    if skill == "count":
-        kinds = [random_kind(rng) for _ in range(3)]
-        answer += "".join(f"\n{kind.noun()}. {tally(scene, kind)}" for kind in kinds)
-    prompt = Prompt((Message("user", (*images, "Describe the picture.")),))
-    return _answered(encoder, prompt, answer, skill)
-
-
-def _sum(rng: random.Random) -> str:
-    """A right calculation with numbers of the world."""
-    operator = rng.choice("+-*")
-    if operator == "*":
-        first, second = rng.randint(0, LARGEST_NUMBER // 3), rng.randint(2, 3)
-        return f"{first} * {second} = {first * second}"
-    first, second = rng.randint(0, LARGEST_NUMBER), rng.randint(0, 9)
-    if operator == "+":
-        return f"{first} + {second} = {first + second}"
-    first += second
-    return f"{first} - {second} = {first - second}"
-
-
-def _scrambled(text: str, rng: random.Random) -> str:
-    """Words in any order, now and then: so that quoting cannot be learnt by heart."""
-    words = text.split()
-    if rng.random() < 0.5:
-        rng.shuffle(words)
-    return " ".join(words)
+    prompt = Prompt((Message("user", (*images, "Take notes.")),))
+    return _answered(encoder, prompt, thought(profile, world.notes(scene)), "see")
 
 
 def answer_of(example: world.Example, profile: Profile) -> str:
     """What a flawless reward model generates before it judges."""
-    notes = thought(profile, world.notes(example))
+    notes = thought(profile, world.notes(example.scene))
     if profile.frame != "score_json":
         return notes
     lines = [
@@ -107,65 +81,66 @@ def think_sample(example: world.Example, profile: Profile, encoder: PromptEncode
     return _answered(encoder, prompt, answer, "think")
 
 
-def judge_sample(
-    example: world.Example, profile: Profile, encoder: PromptEncoder, index: int
-) -> Sample:
-    """The request for the verdict of step `index`, after true verdicts of the steps before."""
-    case, notes = case_of(example, profile), Thought(world.notes(example))
-    prompt = FRAMES[profile.frame].judge(profile, case, notes, example.labels[:index])
-    return _answered(encoder, prompt, str(example.labels[index]), "judge")
+def judge_sample(example: world.Example, profile: Profile, encoder: PromptEncoder) -> Sample:
+    """All judgements of a rollout, as a tree: what their prompts share stands once.
 
-
-def whole_sample(example: world.Example, profile: Profile, encoder: PromptEncoder) -> Sample:
-    """Thinking and all verdicts of a frame whose judgements are places of one text."""
-    case, notes = case_of(example, profile), Thought(world.notes(example))
-    judge = FRAMES[profile.frame].judge
-    starts = [
-        encoder.encode(judge(profile, case, notes, example.labels[:index])).ids
+    Where every prompt begins with the one before it (the judgements are places of one text), the
+    tree is a single sequence.
+    """
+    case, notes = case_of(example, profile), Thought(world.notes(example.scene))
+    encoded = [
+        encoder.encode(FRAMES[profile.frame].judge(profile, case, notes, example.labels[:index]))
         for index in range(len(example.labels))
     ]
+    prompts = [tuple(int(i) for i in e.ids) for e in encoded]
     verdicts = [encoder.verdict_ids[label] for label in example.labels]
-    ids = (*starts[-1], verdicts[-1])
-    for start, verdict in zip(starts, verdicts, strict=True):
-        assert ids[: len(start) + 1] == (*start, verdict), "a verdict must be a token of its own"
-    targets = {len(start): "judge" for start in starts}
-    images = case.images
-    if profile.frame == "boxed_continuation":
-        images = ()
-    else:
-        before = len(encoder.encode(think_prompt(profile, case)))
-        length = len(encoder.tokenizer.encode(answer_of(example, profile)))
-        targets |= dict.fromkeys(range(before, before + length), "think")
-    return Sample(ids, images, targets)
+    if all(longer[: len(p)] == p for p, longer in pairwise(prompts)):
+        targets = tuple(
+            Target(len(p) - 1, v, "judge") for p, v in zip(prompts, verdicts, strict=True)
+        )
+        return Sample(prompts[-1], encoded[-1].images, targets)
+    shared = min(_common(prompts[0], other) for other in prompts[1:])
+    ids, branches, targets = list(prompts[0][:shared]), [], ()
+    for prompt, verdict in zip(prompts, verdicts, strict=True):
+        branches.append(len(ids))
+        ids += prompt[shared:]
+        targets += (Target(len(ids) - 1, verdict, "judge"),)
+    return Sample(tuple(ids), encoded[0].images, targets, tuple(branches))
+
+
+def _common(first: Sequence[int], second: Sequence[int]) -> int:
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))
 
 
 def _answered(encoder: PromptEncoder, prompt: Prompt, answer: str, task: str) -> Sample:
     start = encoder.encode(prompt)
     end = encoder.tokenizer.encode(answer, add_special_tokens=False)
-    places = range(len(start), len(start) + len(end))
-    return Sample((*start.ids, *end), start.images, dict.fromkeys(places, task))
+    first = len(start) - 1
+    targets = tuple(Target(first + i, token, task) for i, token in enumerate(end))
+    return Sample((*(int(i) for i in start.ids), *end), start.images, targets)
 
 
 def random_samples(
     rng: random.Random,
     profiles: Mapping[str, tuple[Profile, float]],
     encoder: PromptEncoder,
-    skills: float,
+    shares: Mapping[str, float],
 ) -> Iterator[Sample]:
-    """Endless samples: a share of single skills, the rest over profiles by their weights."""
+    """Endless samples: `shares` of `see`, `think` and `judge`, over profiles by their weights."""
     weights = [weight for _, weight in profiles.values()]
     while True:
         profile = rng.choices([profile for profile, _ in profiles.values()], weights)[0]
-        if rng.random() < skills:
-            yield skill_sample(rng, profile, encoder)
+        task = rng.choices(list(shares), list(shares.values()))[0]
+        if task == "see":
+            yield see_sample(rng, profile, encoder)
             continue
         example = _maybe_partial(world.random_example(rng), rng)
-        if profile.frame in ONE_SEQUENCE and rng.random() < 0.7:
-            yield whole_sample(example, profile, encoder)
-        elif profile.frame == "two_stage" and rng.random() < 0.3:
-            yield judge_sample(example, profile, encoder, _pick_step(example, rng))
-        else:
+        # What score_json judges is part of its generated text.
+        if task == "think" or profile.frame == "score_json":
             yield think_sample(example, profile, encoder)
+        else:
+            yield judge_sample(example, profile, encoder)
 
 
 def _maybe_partial(example: world.Example, rng: random.Random) -> world.Example:
@@ -175,20 +150,13 @@ def _maybe_partial(example: world.Example, rng: random.Random) -> world.Example:
     return replace(example, steps=example.steps[: rng.randint(1, len(example.steps))])
 
 
-def _pick_step(example: world.Example, rng: random.Random) -> int:
-    """A step with either verdict equally likely, as far as the example has both."""
-    wanted = rng.randint(0, 1)
-    choices = [i for i, label in enumerate(example.labels) if label == wanted]
-    return rng.choice(choices or range(len(example.steps)))
-
-
 def tokenizer_texts(rng: random.Random, profiles: Sequence[Profile], count: int) -> Iterator[str]:
     """Text to train the tokenizer on: what the prompts and the notes are made of."""
     for number in range(count):
         example = world.random_example(rng)
         profile = profiles[number % len(profiles)]
         case = Case(example.question, tuple(step.text for step in example.steps), ())
-        notes = Thought(world.notes(example), prefixes=(answer_of(example, profile),) * 99)
+        notes = Thought(world.notes(example.scene), prefixes=(answer_of(example, profile),) * 99)
         frame = FRAMES[profile.frame]
         index = rng.randrange(len(example.steps))
         for prompt in (
@@ -197,4 +165,3 @@ def tokenizer_texts(rng: random.Random, profiles: Sequence[Profile], count: int)
         ):
             for message in prompt.messages:
                 yield f"{message.role}\n" + "".join(p for p in message.parts if isinstance(p, str))
-    yield " ".join(PLACES)

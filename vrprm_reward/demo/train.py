@@ -1,7 +1,8 @@
 """Train the demo checkpoint from nothing: `python -m vrprm_reward.demo.train --out FOLDER`.
 
-Counting and quoting do not come out of full solutions directly. So the model first learns the
-skills that notes are made of, each in short texts, and then everything.
+Seeing and judging are learnt side by side: notes are taken from pictures, and solutions are judged
+with the right notes given. Judgements of one rollout share a sequence, so that every token of it
+that asks for a verdict teaches one.
 """
 
 import copy
@@ -27,13 +28,7 @@ from vrprm_reward.demo.tokenizer import train_tokenizer
 from vrprm_reward.engines.local.encode import PromptEncoder
 from vrprm_reward.scoring.profile import Profile, load_profile
 
-PROFILES = {
-    "demo": 0.4,
-    "multi_turn": 0.15,
-    "answer_block": 0.15,
-    "score_json": 0.15,
-    "boxed_continuation": 0.15,
-}
+PROFILES = {"demo": 0.4, "multi_turn": 0.1, "boxed_continuation": 0.5}
 """Packaged profiles the checkpoint is trained to follow, with their share of the samples."""
 
 VOCABULARY = 1024
@@ -51,11 +46,14 @@ class Stage:
     name: str
     updates: int
     batch_tokens: int
-    skills: float
-    """Share of samples that train a single skill in a short text."""
+    shares: dict[str, float]
+    """Shares of the kinds of samples."""
 
 
-STAGES = (Stage("skills", 1100, 2048, 1.0), Stage("all", 2200, 3584, 0.1))
+STAGES = (
+    Stage("see", 800, 2048, {"see": 0.7, "judge": 0.3}),
+    Stage("all", 2400, 4096, {"see": 0.1, "think": 0.25, "judge": 0.65}),
+)
 
 
 def learning_rate(update: int, total: int, peak: float) -> float:
@@ -71,10 +69,15 @@ def batches(
 ) -> Iterator[list[Sample]]:
     """Group samples of like length into batches of at most `batch_tokens` padded tokens."""
     while True:
-        pool = sorted(islice(samples, POOL), key=len)
+        # Trees need a mask that plain sequences do without, so they make batches of their own.
+        pool = sorted(
+            islice(samples, POOL), key=lambda sample: (bool(sample.branches), len(sample))
+        )
         groups: list[list[Sample]] = [[]]
         for sample in pool:
-            if (len(groups[-1]) + 1) * len(sample) > batch_tokens:
+            last = groups[-1]
+            too_large = (len(last) + 1) * len(sample) > batch_tokens
+            if last and (too_large or bool(last[0].branches) != bool(sample.branches)):
                 groups.append([])
             groups[-1].append(sample)
         rng.shuffle(groups)
@@ -82,9 +85,9 @@ def batches(
 
 
 def losses(model: Any, encoder: PromptEncoder, batch: list[Sample]) -> dict[str, torch.Tensor]:
-    """Mean loss per answer token of each task in the batch.
+    """Mean loss per target of each task in the batch.
 
-    Rows are padded on the right, where causal attention never looks, so no mask is needed.
+    Rows are padded on the right, where causal attention never looks; only trees need a mask.
     """
     length = max(map(len, batch))
     pad = encoder.tokenizer.pad_token_id
@@ -93,24 +96,38 @@ def losses(model: Any, encoder: PromptEncoder, batch: list[Sample]) -> dict[str,
     inputs: dict[str, Any] = {"mm_token_type_ids": (ids == encoder.image_token_id).int()}
     if images:
         inputs["pixel_values"], inputs["image_grid_thw"] = encoder.pixels(images)
+    if batch[0].branches:
+        inputs["attention_mask"], inputs["position_ids"] = tree_inputs(batch, length)
     hidden = model.model(input_ids=ids, use_cache=False, **inputs).last_hidden_state
-    places = [(row, at, task) for row, s in enumerate(batch) for at, task in s.targets.items()]
-    rows = [row for row, _, _ in places]
-    columns = [at for _, at, _ in places]
-    logits = model.lm_head(hidden[rows, [at - 1 for at in columns]])
-    each = cross_entropy(logits, ids[rows, columns], reduction="none")
-    tasks = [task for _, _, task in places]
+    targets = [(row, target) for row, sample in enumerate(batch) for target in sample.targets]
+    places = [target.place for _, target in targets]
+    logits = model.lm_head(hidden[[row for row, _ in targets], places])
+    wanted = torch.tensor([target.token for _, target in targets])
+    each = cross_entropy(logits, wanted, reduction="none")
+    tasks = [target.task for _, target in targets]
     return {
         task: each[[i for i, name in enumerate(tasks) if name == task]].mean()
         for task in sorted(set(tasks))
     }
 
 
+def tree_inputs(batch: list[Sample], length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mask (rows, 1, length, length) and positions (3, rows, length) of text-only trees."""
+    mask = torch.ones(length, length, dtype=torch.bool).tril().repeat(len(batch), 1, 1)
+    positions = torch.arange(length).repeat(len(batch), 1)
+    for row, sample in enumerate(batch):
+        shared = sample.branches[0]
+        for start, end in zip(sample.branches, (*sample.branches[1:], len(sample)), strict=True):
+            mask[row, start:end, shared:start] = False
+            positions[row, start:end] -= start - shared
+    return mask[:, None], positions.expand(3, -1, -1)
+
+
 def train(
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
-    peak: Annotated[float, typer.Option(help="Highest learning rate.")] = 1e-3,
+    peak: Annotated[float, typer.Option(help="Highest learning rate.")] = 1.5e-3,
     scale: Annotated[float, typer.Option(help="Multiplies the number of updates.")] = 1.0,
 ) -> None:
     """Train the demo checkpoint and write it as a transformers folder in float16."""
@@ -129,7 +146,7 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     with (out / "training.jsonl").open("w", encoding="utf-8") as log:
         for stage, updates in stages:
-            samples = random_samples(rng, profiles, encoder, stage.skills)
+            samples = random_samples(rng, profiles, encoder, stage.shares)
             for batch in islice(batches(samples, rng, stage.batch_tokens), updates):
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(update, total, peak)

@@ -13,16 +13,15 @@ from PIL import Image
 
 from vrprm_reward.demo.moves import (
     Move,
-    cell_line,
+    OutsideError,
     claim_of,
     other_number,
     other_value,
-    truth_of,
     value_of,
     words_of,
 )
 from vrprm_reward.demo.questions import LARGEST_NUMBER, Question, random_question
-from vrprm_reward.demo.scene import COLOURS, PLACES, Kind, Scene, draw
+from vrprm_reward.demo.scene import COLOURS, PLACES, SHAPES, Kind, Scene, draw
 
 ERRORS = {"misread": 3, "slip": 2, "carry": 2, "unsupported": 1}
 """Kinds of planted errors with how often each is tried."""
@@ -30,11 +29,10 @@ ERRORS = {"misread": 3, "slip": 2, "carry": 2, "unsupported": 1}
 
 @dataclass(frozen=True)
 class WorldStep:
-    """One written step with its true label and the check that a careful reader would note."""
+    """One written step with its true label."""
 
     text: str
     label: int
-    check: str
 
 
 @dataclass(frozen=True)
@@ -68,9 +66,7 @@ class _Writer:
 
     def write(self, move: Move, error: str | None = None, redo: bool = False) -> None:
         """Append the step for `move`; `error` plants a mistake, `redo` corrects an earlier one."""
-        texts = truth_of(move, self.scene, self.truth)
-        if move.name:
-            self.truth[move.name] = texts.value
+        true_claim = claim_of(move, self.truth, value_of(move, self.scene, self.truth))
         told = {name: self.truth[name] if redo else self.belief[name] for name in move.uses}
         if error == "carry":
             name = self.rng.choice(move.uses)
@@ -79,11 +75,10 @@ class _Writer:
         if error in ("misread", "slip"):
             value = other_value(move, value, self.rng)
         if move.name:
+            self.truth[move.name] = true_claim[-1]
             self.belief[move.name] = value
         text = words_of(move, told, value, self.rng, redo)
-        right = claim_of(move, told, value) == texts.claim
-        verdict = "holds" if right else "fails"
-        self.steps.append(WorldStep(text, int(right), f"{text} {texts.notes}: {verdict}"))
+        self.steps.append(WorldStep(text, int(claim_of(move, told, value) == true_claim)))
 
     def unsupported(self) -> None:
         """Append a step that claims what no picture of this world can show."""
@@ -97,44 +92,41 @@ class _Writer:
                 "A dog is standing behind the shapes.",
             )
         )
-        self.steps.append(WorldStep(text, 0, f"{text} not visible: fails"))
+        self.steps.append(WorldStep(text, 0))
 
 
 def solve(question: Question, rng: random.Random, error_rate: float = 0.8) -> Example:
     """Write a candidate solution, wrong somewhere with probability `error_rate`."""
     while True:
-        example = _attempt(question, rng, error_rate)
+        try:
+            example = _attempt(question, rng, error_rate)
+        except OutsideError:
+            continue
         if example is not None:
             return example
 
 
 def _attempt(question: Question, rng: random.Random, error_rate: float) -> Example | None:
     writer = _Writer(question.scene, rng)
-    moves, errors = question.moves, []
-    error = (
-        rng.choices(list(ERRORS), list(ERRORS.values()))[0] if rng.random() < error_rate else None
-    )
-    spots = [i for i, move in enumerate(moves) if error in _possible_errors(move)]
+    errors: list[str] = []
+    wanted = rng.choices(list(ERRORS), list(ERRORS.values()))[0]
+    error = wanted if rng.random() < error_rate else None
+    spots = [i for i, move in enumerate(question.moves) if error in _possible_errors(move)]
     if error is not None and not spots:
         return None
     spot = rng.choice(spots) if error else -1
     recover = error in ("misread", "slip", "carry") and rng.random() < 0.25
-    for index, move in enumerate(moves):
-        if index != spot:
+    for index, move in enumerate(question.moves):
+        if index != spot or error is None:
             writer.write(move)
             continue
-        assert error is not None
         errors.append(error)
         if error == "unsupported":
             writer.unsupported()
             writer.write(move)
             continue
         writer.write(move, error)
-        if writer.steps[-1].label or (
-            move.name and writer.belief[move.name] == writer.truth[move.name]
-        ):
-            return None
-        if any(not _is_number_in_range(v) for v in writer.belief.values()):
+        if writer.belief[move.name] == writer.truth[move.name]:
             return None
         if recover:
             writer.write(move, redo=True)
@@ -143,13 +135,13 @@ def _attempt(question: Question, rng: random.Random, error_rate: float) -> Examp
 
 
 def _checked(question: Question, writer: _Writer, errors: list[str]) -> Example | None:
-    """The example, unless a wrong value came out right again by accident."""
-    wrong = [name for name, value in writer.belief.items() if value != writer.truth[name]]
-    tainted = set(wrong)
+    """The example, unless a number left its range or a wrong value came out right by accident."""
+    wrong = {name for name, value in writer.belief.items() if value != writer.truth[name]}
     for move in question.moves:
-        if tainted & set(move.uses) and move.name and move.name not in tainted:
+        if wrong & set(move.uses) and move.name not in wrong:
             return None
-    if any(not _is_number_in_range(v) for v in writer.belief.values()):
+    numbers = [int(v) for v in writer.belief.values() if v.lstrip("-").isdigit()]
+    if not all(0 <= n <= LARGEST_NUMBER + 4 for n in numbers):
         return None
     return Example(
         question=question.text,
@@ -163,16 +155,13 @@ def _checked(question: Question, writer: _Writer, errors: list[str]) -> Example 
 
 
 def _possible_errors(move: Move) -> tuple[str, ...]:
-    kinds: tuple[str, ...] = ("unsupported",)
     if move.kind in ("count", "find"):
-        kinds += ("misread",)
-    if move.kind in ("arithmetic", "compare"):
-        kinds += ("slip", "carry")
-    return kinds
-
-
-def _is_number_in_range(value: str) -> bool:
-    return not value.lstrip("-").isdigit() or 0 <= int(value) <= 2 * LARGEST_NUMBER
+        return ("misread", "unsupported")
+    if move.kind == "beside":
+        return ("misread",)
+    if move.kind in ("sum", "compare"):
+        return ("slip", "carry")
+    return ()
 
 
 def random_example(rng: random.Random, error_rate: float = 0.8) -> Example:
@@ -180,12 +169,10 @@ def random_example(rng: random.Random, error_rate: float = 0.8) -> Example:
     return solve(random_question(rng), rng, error_rate)
 
 
-def picture_notes(scene: Scene) -> str:
-    """What is in every cell, one line each."""
-    return "\n".join(cell_line(scene, place) for place in PLACES)
-
-
-def notes(example: Example) -> str:
-    """What a careful reader thinks: what the picture shows, then a check of every step."""
-    checks = "\n".join(f"Step {i}: {step.check}" for i, step in enumerate(example.steps))
-    return f"{picture_notes(example.scene)}\n{checks}"
+def notes(scene: Scene) -> str:
+    """What a careful reader notes: what is in every cell, then how many there are of each kind."""
+    cells = zip(PLACES, scene.cells, strict=True)
+    lines = [f"{place} {thing or 'nothing'}" for place, thing in cells]
+    kinds = [*(Kind(colour=c) for c in COLOURS), *(Kind(shape=s) for s in SHAPES)]
+    counts = [f" {kind.colour or kind.shape} {scene.count(kind)}" for kind in kinds]
+    return "\n".join(lines) + "\n" + "".join(counts)

@@ -48,7 +48,7 @@ class Sections(_Table):
 
     @model_validator(mode="after")
     def _markers_are_distinct_lines(self) -> Self:
-        if any(not marker.strip() or "\n" in marker for marker in self.markers):
+        if any(not marker.strip() or len(marker.splitlines()) > 1 for marker in self.markers):
             raise ValueError("a section marker is one non-blank line")
         if len(set(self.markers)) < len(self.markers):
             raise ValueError(f"section markers must differ from one another: {self.markers}")
@@ -213,6 +213,12 @@ class Profile(_Table):
 
     @model_validator(mode="after")
     def _frame_has_what_it_needs(self) -> Self:
+        order = self.opening.order
+        if self.images == "inline" and order[0] != "question":
+            raise ValueError(
+                "images = 'inline' needs the question first in opening.order: what a policy wrote "
+                "must not stand before the place of an image"
+            )
         if self.frame == "score_json" and self.think is None:
             raise ValueError("frame score_json judges generated lines: it needs a [think] table")
         if self.frame == "score_list" and self.think is not None:

@@ -19,7 +19,7 @@ from vrprm_reward.errors import (
     ResponseError,
     VRPRMError,
 )
-from vrprm_reward.images import ImageSettings, final_pixels
+from vrprm_reward.images import FinalImage, ImageSettings, final_pixels
 from vrprm_reward.scoring.finished import FinishedScores, score_key
 from vrprm_reward.scoring.frames import FRAMES, think_prompt
 from vrprm_reward.scoring.parse import Thought, probability
@@ -190,13 +190,7 @@ class VRPRMScorer:
         kept = self._finished.get(key)
         if kept is not None:
             return kept
-        shown = profile.show_reference and problem.reference_answer is not None
-        case = Case(
-            question=safe.text(problem.question),
-            steps=tuple(safe.step(index, step.text) for index, step in enumerate(steps)),
-            images=pictures,
-            reference_answer=safe.text(problem.reference_answer or "") if shown else None,
-        )
+        case = await asyncio.to_thread(self._safe_case, safe, rollout, steps, pictures)
         thought, usage = await self._think(engine, case, safe, share)
         shown_thought = replace(thought, text=safe.text(thought.text))
         tokens: list[int] = []
@@ -219,6 +213,22 @@ class VRPRMScorer:
         )
         self._finished.put(key, score)
         return score
+
+    def _safe_case(
+        self,
+        safe: Neutraliser,
+        rollout: Rollout,
+        steps: tuple[Step, ...],
+        pictures: tuple[FinalImage, ...],
+    ) -> Case:
+        problem = rollout.problem
+        shown = self.profile.show_reference and problem.reference_answer is not None
+        return Case(
+            question=safe.text(problem.question),
+            steps=tuple(safe.step(index, step.text) for index, step in enumerate(steps)),
+            images=pictures,
+            reference_answer=safe.text(problem.reference_answer or "") if shown else None,
+        )
 
     async def _think(
         self, engine: Engine, case: Case, safe: Neutraliser, share: object
@@ -247,6 +257,12 @@ class VRPRMScorer:
         return thought, usage
 
     def _split(self, rollout: Rollout) -> tuple[Step, ...]:
+        if any("\ud800" <= c <= "\udfff" for c in rollout.response):
+            raise ResponseError(
+                "the response holds half a surrogate pair, which is no text: decode the policy's "
+                "tokens with errors='replace'",
+                code="response_not_text",
+            )
         if rollout.steps is not None:
             steps = rollout.steps
         elif isinstance(self._steps, StepSettings):

@@ -1,0 +1,90 @@
+"""Training samples are what the scorer would show, and trees give what separate prompts give."""
+
+import random
+
+import pytest
+import torch
+
+from vrprm_reward import load_profile
+from vrprm_reward.demo import world
+from vrprm_reward.demo.model import build_model
+from vrprm_reward.demo.samples import case_of, judge_sample, see_sample, think_sample
+from vrprm_reward.demo.train import learning_rate, losses, make_encoder, tree_inputs
+from vrprm_reward.scoring.frames import FRAMES
+from vrprm_reward.scoring.parse import Thought
+
+FRAMES_WITH_JUDGEMENTS = ("demo", "multi_turn", "answer_block", "boxed_continuation")
+
+
+@pytest.fixture(scope="module")
+def model(demo_tokenizer):
+    torch.manual_seed(0)
+    return build_model(demo_tokenizer).eval()
+
+
+@pytest.fixture(scope="module")
+def encoder(demo_tokenizer, model):
+    return make_encoder(demo_tokenizer, load_profile("demo"), model)
+
+
+@pytest.fixture(scope="module")
+def examples():
+    rng = random.Random(1)
+    found = [world.random_example(rng) for _ in range(30)]
+    return [example for example in found if 2 <= len(example.steps) <= 6][:4]
+
+
+@pytest.mark.parametrize("name", FRAMES_WITH_JUDGEMENTS)
+def test_each_target_asks_what_the_scorer_would_ask(name, examples, encoder):
+    profile = load_profile(name)
+    for example in examples:
+        sample = judge_sample(example, profile, encoder)
+        ends = (*sample.branches[1:], len(sample))
+        for index, target in enumerate(sample.targets):
+            notes = Thought(world.notes(example.scene))
+            prompt = FRAMES[profile.frame].judge(
+                profile, case_of(example, profile), notes, example.labels[:index]
+            )
+            if sample.branches:
+                shared = sample.branches[0]
+                path = sample.ids[:shared] + sample.ids[sample.branches[index] : ends[index]]
+            else:
+                path = sample.ids[: target.place + 1]
+            assert path == tuple(encoder.encode(prompt).ids)
+            assert target.token == encoder.verdict_ids[example.labels[index]]
+
+
+def test_a_tree_gives_the_logits_of_its_separate_prompts(examples, encoder, model):
+    trees = [judge_sample(example, load_profile("demo"), encoder) for example in examples]
+    assert all(tree.branches for tree in trees)
+    length = max(map(len, trees))
+    ids = torch.tensor([[*tree.ids, *[0] * (length - len(tree))] for tree in trees])
+    mask, positions = tree_inputs(trees, length)
+    with torch.no_grad():
+        packed = model.model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False
+        ).last_hidden_state
+        for row, tree in enumerate(trees):
+            ends = (*tree.branches[1:], len(tree))
+            for start, end, target in zip(tree.branches, ends, tree.targets, strict=True):
+                path = torch.tensor([[*tree.ids[: tree.branches[0]], *tree.ids[start:end]]])
+                alone = model.model(input_ids=path, use_cache=False).last_hidden_state[0, -1]
+                assert torch.allclose(packed[row, target.place], alone, atol=1e-4)
+
+
+def test_losses_are_means_over_the_targets_of_each_task(examples, encoder, model):
+    profile = load_profile("demo")
+    batch = [
+        see_sample(random.Random(0), profile, encoder),
+        think_sample(examples[0], profile, encoder),
+    ]
+    found = losses(model, encoder, batch)
+    assert set(found) == {"see", "think"}
+    guessing = torch.log(torch.tensor(float(len(encoder.tokenizer))))
+    assert all(abs(loss.item() - guessing) < 1.5 for loss in found.values())
+
+
+def test_the_learning_rate_warms_up_holds_and_falls():
+    rates = [learning_rate(update, 1000, 1.0) for update in (0, 99, 300, 500, 750, 999)]
+    assert rates[:4] == [0.01, 1.0, 1.0, 1.0]
+    assert rates[3] > rates[4] > rates[5] > 0.019
