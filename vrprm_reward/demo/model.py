@@ -13,14 +13,14 @@ CONTEXT_TOKENS = 2048
 def build_model(tokenizer: Any) -> Qwen3VLForConditionalGeneration:
     """A freshly initialised demo model for this tokenizer, in float32 on the CPU."""
     token = tokenizer.convert_tokens_to_ids
-    width = 128
+    width = 160
     text = {
         "vocab_size": len(tokenizer),
         "hidden_size": width,
-        "intermediate_size": 384,
+        "intermediate_size": 416,
         "num_hidden_layers": 5,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
+        "num_attention_heads": 5,
+        "num_key_value_heads": 5,
         "head_dim": 32,
         "max_position_embeddings": CONTEXT_TOKENS,
         "rope_parameters": {
@@ -30,7 +30,7 @@ def build_model(tokenizer: Any) -> Qwen3VLForConditionalGeneration:
             "mrope_interleaved": True,
         },
         "tie_word_embeddings": True,
-        "initializer_range": 0.07,
+        "initializer_range": 0.06,
         "bos_token_id": None,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
@@ -46,7 +46,7 @@ def build_model(tokenizer: Any) -> Qwen3VLForConditionalGeneration:
         "out_hidden_size": width,
         "num_position_embeddings": 64,
         "deepstack_visual_indexes": [0],
-        "initializer_range": 0.07,
+        "initializer_range": 0.06,
     }
     config = Qwen3VLConfig(
         text_config=text,

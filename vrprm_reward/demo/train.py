@@ -51,8 +51,8 @@ class Stage:
 
 
 STAGES = (
-    Stage("see", 800, 2048, {"see": 0.7, "judge": 0.3}),
-    Stage("all", 2400, 4096, {"see": 0.1, "think": 0.25, "judge": 0.65}),
+    Stage("see", 450, 1536, {"see": 1.0}),
+    Stage("all", 2400, 3072, {"see": 0.1, "think": 0.2, "judge": 0.7}),
 )
 
 
@@ -127,7 +127,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
-    peak: Annotated[float, typer.Option(help="Highest learning rate.")] = 1.5e-3,
+    peak: Annotated[float, typer.Option(help="Highest learning rate.")] = 1e-3,
     scale: Annotated[float, typer.Option(help="Multiplies the number of updates.")] = 1.0,
 ) -> None:
     """Train the demo checkpoint and write it as a transformers folder in float16."""
