@@ -102,5 +102,15 @@ def test_a_folder_that_is_no_vision_model_is_refused_by_name(tmp_path, good):
 def test_wrong_names_are_refused_at_once():
     with pytest.raises(ProfileError, match="no profile 'nope'"):
         load_process_reward("demo", profile="nope")
-    with pytest.raises(InputError, match="servers are not supported"):
+    with pytest.raises(InputError, match="no server this version speaks to"):
         load_process_reward("http://localhost:8000")
+
+
+def test_a_packaged_profile_on_another_checkpoint_is_warned_of_once(tmp_path, caplog):
+    for _ in range(2):
+        load_process_reward(tmp_path / "mine", profile="multi_turn")
+    load_process_reward("demo")
+    load_process_reward(tmp_path / "mine", profile=load_profile_with_short_thinking())
+    assert [r.message for r in caplog.records].count(caplog.records[0].message) == 1
+    assert len(caplog.records) == 1
+    assert "profile import" in caplog.records[0].message

@@ -1,15 +1,19 @@
 """The interface every part of this package shares, and how to get one by name."""
 
-from collections.abc import Sequence
+import functools
+import logging
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from vrprm_reward.engines.local.options import DEFAULT_OPTIONS, LocalOptions
+from vrprm_reward.engines.openai.options import DEFAULT_OPENAI_OPTIONS, OpenAIOptions
 from vrprm_reward.errors import InputError, MissingExtraError
 from vrprm_reward.images import ImageSettings
-from vrprm_reward.scoring.profile import Profile, load_profile
+from vrprm_reward.scoring.profile import Profile, builtin_profiles, load_profile
 from vrprm_reward.scoring.schedule import Schedule
+from vrprm_reward.scoring.template import render_template
 from vrprm_reward.steps import Splitter, StepSettings
 from vrprm_reward.types import ProcessScore, Rollout
 
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
     from vrprm_reward.engines.engine import Engine
 
 DEMO = "demo"
+_log = logging.getLogger(__name__)
+_OPENAI_SCHEMES = ("openai+http://", "openai+https://")
 DEMO_FOLDER = Path(__file__).parent / "demo" / "checkpoint"
 
 
@@ -41,17 +47,20 @@ def load_process_reward(
     schedule: Schedule = "auto",
     keep_scores: int = 0,
     local: LocalOptions = DEFAULT_OPTIONS,
+    openai: OpenAIOptions = DEFAULT_OPENAI_OPTIONS,
 ) -> ProcessReward:
     """A process reward by name.
 
     Args:
-        name: `demo` for the packaged demo checkpoint, the folder of a checkpoint, or a model id.
+        name: `demo` for the packaged demo checkpoint, the folder of a checkpoint, a model id, or
+            `openai+http://host:port/v1[,http://...]` for one or more vLLM or SGLang servers.
         profile: name or path of a profile, or one already loaded. None: `demo` for the demo
             checkpoint, else `two_stage`.
         steps: how responses are divided into steps.
         images: limits on images.
         schedule: order of the judgements; `auto` lets the engine choose.
         keep_scores: how many finished scores are kept for rollouts that come again.
+        openai: options of the engine that asks OpenAI-compatible servers.
         local: options of the in-process engine (`vrprm_reward.engines.local.options`).
 
     Returns:
@@ -62,24 +71,41 @@ def load_process_reward(
         MissingExtraError: torch or transformers is not installed.
     """
     place = str(name)
-    if "://" in place:
+    over_http = place.startswith(_OPENAI_SCHEMES)
+    if "://" in place and not over_http:
         raise InputError(
-            f"{place!r}: servers are not supported by this version; pass 'demo', a checkpoint "
-            "folder or a model id"
+            f"{place!r} is no server this version speaks to; pass 'openai+http://host:port/v1', "
+            "'demo', a checkpoint folder or a model id"
         )
     if profile is None:
         profile = "demo" if place == DEMO else "two_stage"
+    if place != DEMO and profile in builtin_profiles():
+        _warn_of_packaged_wording(place, str(profile))
     chosen = profile if isinstance(profile, Profile) else load_profile(profile)
     from vrprm_reward.scoring.scorer import VRPRMScorer
 
-    make_engine = partial(
-        _make_local_engine,
-        str(DEMO_FOLDER) if place == DEMO else place,
-        template=chosen.conversation,
-        options=local,
-    )
+    make_engine: Callable[[], Engine]
+    if over_http:
+        urls = tuple(place.removeprefix("openai+").split(","))
+        make_engine = partial(_make_openai_engine, urls, profile=chosen, options=openai)
+    else:
+        folder = str(DEMO_FOLDER) if place == DEMO else place
+        template = chosen.conversation
+        make_engine = partial(_make_local_engine, folder, template=template, options=local)
     return VRPRMScorer(
         make_engine, chosen, steps=steps, images=images, schedule=schedule, keep_scores=keep_scores
+    )
+
+
+@functools.cache
+def _warn_of_packaged_wording(checkpoint: str, profile: str) -> None:
+    """Once for each checkpoint and profile: scores under other words than trained on are worse."""
+    _log.warning(
+        "%s is scored under the packaged profile %r, whose wording is this project's own. A "
+        "published VRPRM checkpoint was trained on other prompts: get them with "
+        "`vrprm-reward profile import PATH_TO_A_VRPRM_CHECKOUT` and pass the profile it writes",
+        checkpoint,
+        profile,
     )
 
 
@@ -92,3 +118,23 @@ def _make_local_engine(name: str, *, template: str, options: LocalOptions) -> "E
             "pip install 'vrprm-reward[local]'"
         ) from error
     return LocalEngine.load(name, template=template, options=options)
+
+
+def _make_openai_engine(
+    urls: Sequence[str], *, profile: Profile, options: OpenAIOptions
+) -> "Engine":
+    from vrprm_reward.engines.openai.engine import OpenAIEngine
+
+    think = profile.think
+    engine = OpenAIEngine(
+        urls,
+        render=partial(render_template, profile.conversation),
+        thinking=(think.opening, think.closing) if think else ("<think>", "</think>"),
+        options=options,
+    )
+    try:
+        engine.connect()
+    except BaseException:
+        engine.close()
+        raise
+    return engine

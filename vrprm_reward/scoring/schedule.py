@@ -49,7 +49,7 @@ async def fixed_point(ask: AskStep, steps: int) -> Schedules:
     stale = list(range(steps))
     rounds = requests = 0
     while stale:
-        answers = await asyncio.gather(*(ask(draft[:index]) for index in stale))
+        answers = await _together([ask(draft[:index]) for index in stale])
         rounds += 1
         requests += len(stale)
         for index, p_correct in zip(stale, answers, strict=True):
@@ -63,5 +63,16 @@ async def fixed_point(ask: AskStep, steps: int) -> Schedules:
 
 async def at_once(ask: AskStep, steps: int) -> Schedules:
     """All steps in one round, for frames whose prompts do not hold earlier verdicts."""
-    found = await asyncio.gather(*(ask([1] * index) for index in range(steps)))
+    found = await _together([ask([1] * index) for index in range(steps)])
     return Schedules(tuple(found), 1, steps)
+
+
+async def _together(asked: Sequence[Awaitable[float]]) -> list[float]:
+    """All answers in order. Once one fails, the others are called off and take no more time."""
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in asked]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        raise

@@ -1,0 +1,396 @@
+"""An OpenAI-compatible server for tests, on a real socket, whose behaviours can be switched.
+
+Its model is two functions of the conversation's text (as `tests.scoring.doubles.shown` writes it);
+its tokens are characters.
+"""
+
+import asyncio
+import json
+import math
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+IMAGE_TOKENS = 7
+_PHRASES = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found"}
+
+
+@dataclass
+class FakeServer:
+    """Runs in a thread of its own between `start` and `stop` (or as a context manager)."""
+
+    judge: Callable[[str], tuple[float, float]] = lambda text: (-2.0, -0.1)
+    """Text of a prompt -> raw log-probabilities of "0" and "1"."""
+
+    thinking: str = "<think>Looks fine.</think>"
+    """What is generated, unless a judgement is asked for."""
+
+    model: str = "vrprm-test"
+    honours: tuple[str, ...] = ("structured_outputs",)
+    """Which of `structured_outputs`, `guided_choice`, `regex` constrain; others are ignored."""
+
+    strict: bool = False
+    """Whether fields that are not honoured are refused instead of ignored."""
+
+    unconstrained: str = "The"
+    """The token that comes where nothing constrains."""
+
+    logprobs: str = "renormalised"
+    """`renormalised`, `raw`, `none`, `chosen` (only the chosen token), `spaced` (" 1")."""
+
+    max_logprobs: int = 20
+    template: str = "plain"
+    """`plain`, `strips` (earlier thinking), `opens` (<think> in a new turn), `joins` (parts with
+    line breaks)."""
+
+    tokenizes: bool = True
+    """Whether it has /tokenize and /detokenize."""
+
+    completes: bool = True
+    """Whether it has /v1/completions."""
+
+    names_images: bool = False
+    """Whether an image may be named by `uuid`. If not, an image without data is overlooked."""
+
+    context: int | None = None
+    api_key: str | None = None
+    delay: float = 0.0
+    """Seconds before an answer to a completion request."""
+
+    reasoning_field: str | None = None
+    """Name of a message field that thinking is moved to, as a reasoning parser does."""
+
+    trims_stop: bool = False
+    faults: deque[Any] = field(default_factory=deque)
+    """What befalls the next completion requests: None (nothing), a status, (429, "0.2") with
+    Retry-After, `cut`, `half`, `half_unannounced`, `no_json`, `hang`, or a function of no
+    arguments to be called first."""
+
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    """Bodies of completion requests, probes included, faulty ones too."""
+
+    images: dict[str, str] = field(default_factory=dict)
+    """Named images that it keeps."""
+
+    spans: list[tuple[float, float]] = field(default_factory=list)
+    """Begin and end of completion requests that were answered, by `time.monotonic`."""
+
+    paths: list[str] = field(default_factory=list)
+    most_in_flight: int = 0
+    disconnected: int = 0
+    """Requests whose client went away before the answer."""
+
+    def __post_init__(self):
+        self._in_flight = 0
+        self.port = 0
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def asked(self) -> list[dict[str, Any]]:
+        """Completion requests without the engine's probes."""
+        probes = ("CANARY", "colour is a clear sky", "Describe it.")
+        return [r for r in self.requests if not any(p in json.dumps(r) for p in probes)]
+
+    def start(self) -> "FakeServer":
+        self._loop = asyncio.new_event_loop()
+        started = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(started,), daemon=True)
+        self._thread.start()
+        assert started.wait(10)
+        return self
+
+    def stop(self) -> None:
+        """Refuse connections from now on and cut those that are open."""
+        if not self._thread.is_alive():
+            return
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join(10)
+
+    def stop_soon(self) -> None:
+        """As `stop`, from within the server itself."""
+        self._stopping.set()
+
+    def _run(self, started: threading.Event) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._serve(started))
+        self._loop.close()
+
+    async def _serve(self, started: threading.Event) -> None:
+        self._stopping = asyncio.Event()
+        self._connections: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+        server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, limit=2**24)
+        self.port = server.sockets[0].getsockname()[1]
+        started.set()
+        await self._stopping.wait()
+        server.close()
+        for writer in list(self._writers):
+            writer.transport.abort()
+        for task in list(self._connections):
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+        await asyncio.sleep(0)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = self._loop.create_task(self._connection(reader, writer))
+        self._connections.add(task)
+        self._writers.add(writer)
+        task.add_done_callback(self._connections.discard)
+
+    async def _connection(self, reader, writer) -> None:
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                method, path = head.split(" ")[:2]
+                length = re.search(r"(?i)content-length: (\d+)", head)
+                body = await reader.readexactly(int(length[1])) if length else b""
+                self.paths.append(path)
+                if not await self._answer(reader, writer, head, method, path, body):
+                    break
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    async def _answer(self, reader, writer, head, method, path, body) -> bool:
+        """Answer one request; whether the connection stays open."""
+        request = json.loads(body) if body else {}
+        fault, began = None, time.monotonic()
+        completion = path.endswith("/completions")
+        if completion:
+            self.requests.append(request)
+            fault = self.faults.popleft() if self.faults else None
+            if callable(fault):
+                fault()
+                fault = None
+        if fault == "cut":
+            writer.transport.abort()
+            return False
+        if fault == "hang":
+            await self._until_gone(reader, 30)
+            return False
+        status, answer = self._reply(path, request, head)
+        headers = {}
+        if isinstance(fault, int):
+            status, answer = fault, {"error": {"message": "a fault on purpose"}}
+        elif isinstance(fault, tuple):
+            status, answer = fault[0], {"error": {"message": "busy"}}
+            headers["Retry-After"] = fault[1]
+        payload = json.dumps(answer).encode()
+        if fault == "no_json":
+            payload = b"<html>Welcome</html>"
+        if completion and self.delay:
+            self._in_flight += 1
+            self.most_in_flight = max(self.most_in_flight, self._in_flight)
+            gone = await self._until_gone(reader, self.delay)
+            self._in_flight -= 1
+            if gone:
+                return False
+        if completion:
+            self.spans.append((began, time.monotonic()))
+        announced = len(payload)
+        if fault in ("half", "half_unannounced"):
+            payload = payload[: len(payload) // 2]
+        lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, 'Whatever')}"]
+        if fault == "half_unannounced":
+            headers["Connection"] = "close"
+        else:
+            headers["Content-Length"] = str(announced)
+        lines += [f"{key}: {value}" for key, value in headers.items()]
+        writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + payload)
+        await writer.drain()
+        return fault not in ("half", "half_unannounced")
+
+    async def _until_gone(self, reader, seconds: float) -> bool:
+        """Wait; whether the client went away meanwhile."""
+        try:
+            early = await asyncio.wait_for(reader.read(1), seconds)
+        except TimeoutError:
+            return False
+        assert early == b""
+        self.disconnected += 1
+        return True
+
+    def _reply(self, path: str, request: dict, head: str) -> tuple[int, Any]:
+        if self.api_key and f"Bearer {self.api_key}" not in head:
+            return 401, {"error": {"message": "wrong key"}}
+        if path == "/v1/models":
+            entry = {"id": self.model, "object": "model"}
+            if self.context is not None:
+                entry["max_model_len"] = self.context
+            return 200, {"object": "list", "data": [entry]}
+        if path == "/tokenize" and self.tokenizes:
+            tokens = [ord(c) for c in self._prompt_text(request)]
+            return 200, {"tokens": tokens, "count": len(tokens)}
+        if path == "/detokenize" and self.tokenizes:
+            return 200, {"prompt": "".join(map(chr, request["tokens"]))}
+        if path == "/v1/chat/completions" or (path == "/v1/completions" and self.completes):
+            if request["model"] != self.model:
+                return 404, {"error": {"message": f"no model {request['model']}"}}
+            try:
+                return self._complete(request)
+            except _BadRequestError as error:
+                return 400, {"error": {"message": str(error)}}
+        return 404, {"detail": "Not Found"}
+
+    # The conversation template.
+
+    def _parts(self, message: dict) -> list[str]:
+        if isinstance(message["content"], str):
+            return [message["content"]]
+        return [self._part(part) for part in message["content"]]
+
+    def _part(self, part: dict) -> str:
+        if part["type"] == "text":
+            return part["text"]
+        name = part.get("uuid")
+        if part["image_url"] is not None:
+            if self.names_images and name:
+                self.images[name] = part["image_url"]["url"]
+            return "<IMAGE>"
+        if not self.names_images:
+            return ""
+        if name not in self.images:
+            raise _BadRequestError("Cache miss for image at index 0 but data is not provided.")
+        return "<IMAGE>"
+
+    def _prompt_text(self, request: dict) -> str:
+        """The prompt as the model gets it."""
+        if "prompt" in request:
+            return request["prompt"]
+        text = ""
+        messages = request["messages"]
+        for index, message in enumerate(messages):
+            content = ("\n" if self.template == "joins" else "").join(self._parts(message))
+            last = index == len(messages) - 1
+            if self.template == "strips" and message["role"] == "assistant" and not last:
+                content = re.sub(r"<think>.*?</think>\n*", "", content, flags=re.DOTALL)
+            text += f"<|im_start|>{message['role']}\n{content}<|im_end|>\n"
+        if request.get("continue_final_message"):
+            return text.removesuffix("<|im_end|>\n")
+        text += "<|im_start|>assistant\n"
+        return text + ("<think>\n" if self.template == "opens" else "")
+
+    def _shown(self, request: dict) -> str:
+        """The conversation as the test double of an engine shows it."""
+        if "prompt" in request:
+            return f"user: {request['prompt']}"
+        return "\n".join(f"{m['role']}: {''.join(self._parts(m))}" for m in request["messages"])
+
+    # Completions.
+
+    def _complete(self, request: dict) -> tuple[int, Any]:
+        prompt = self._prompt_text(request).replace("<IMAGE>", "i" * IMAGE_TOKENS)
+        limit, wanted = self.context, request["max_tokens"]
+        if limit is not None and len(prompt) + wanted > limit:
+            raise _BadRequestError(
+                f"This model's maximum context length is {limit} tokens. However, you requested "
+                f"{wanted} output tokens and your prompt contains {len(prompt)} input tokens, for "
+                f"a total of {len(prompt) + wanted} tokens."
+            )
+        words = self._allowed(request)
+        chat = "messages" in request
+        asks_token = wanted == 1 and request.get("logprobs")
+        if asks_token:
+            text, listed = self._one_token(request, words)
+            choice = {"finish_reason": "length", "logprobs": self._logprobs(chat, text, listed)}
+        else:
+            text, finish, stop = self._generate(request, wanted)
+            choice = {"finish_reason": finish, "stop_reason": stop}
+        if chat:
+            choice["message"] = self._message(text, asks_token)
+        else:
+            choice["text"] = text
+        usage = {"prompt_tokens": len(prompt), "completion_tokens": len(text)}
+        return 200, {"choices": [choice], "usage": usage}
+
+    def _generate(self, request: dict, wanted: int) -> tuple[str, str, str | None]:
+        text, stop = self.thinking, (request.get("stop") or [None])[0]
+        if stop and stop in text:
+            end = text.index(stop) + (0 if self.trims_stop else len(stop))
+            text = text[:end]
+        else:
+            stop = None
+        if len(text) > wanted:
+            return text[:wanted], "length", None
+        return text, "stop", stop
+
+    def _message(self, text: str, asks_token: bool) -> dict:
+        if self.reasoning_field is None or asks_token:
+            return {"role": "assistant", "content": text}
+        inner, closed, rest = text.removeprefix("<think>").partition("</think>")
+        return {
+            "role": "assistant",
+            self.reasoning_field: inner,
+            "content": (rest or None) if closed else None,
+        }
+
+    def _allowed(self, request: dict) -> list[str] | None:
+        asked = {
+            "structured_outputs": (request.get("structured_outputs") or {}).get("choice"),
+            "guided_choice": request.get("guided_choice"),
+            "regex": list(request["regex"][1:-1]) if "regex" in request else None,
+        }
+        for spelling, words in asked.items():
+            if words is not None and spelling in self.honours:
+                return words
+            if words is not None and self.strict:
+                raise _BadRequestError(f"Extra inputs are not permitted: {spelling}")
+        return None
+
+    def _one_token(self, request: dict, words: list[str] | None):
+        top = request.get("top_logprobs") or request.get("logprobs")
+        if top > self.max_logprobs:
+            raise _BadRequestError(f"Requested sample logprobs of {top}, which is too many")
+        l0, l1 = self.judge(self._shown(request))
+        raw = {"0": l0, "1": l1, self.unconstrained: -0.7, "Q": -9.0, "Z": -9.5}
+        if words is None:
+            return self.unconstrained, raw
+        allowed = {word: raw[word] for word in words}
+        best = max(allowed, key=allowed.__getitem__)
+        if self.logprobs == "raw":
+            return best, raw
+        total = math.log(sum(math.exp(value) for value in allowed.values()))
+        return best, {word: value - total for word, value in allowed.items()}
+
+    def _logprobs(self, chat: bool, chosen: str, listed: dict[str, float]) -> Any:
+        if self.logprobs == "none":
+            return None
+        if self.logprobs == "chosen":
+            listed = {chosen: listed[chosen]}
+        if self.logprobs == "spaced":
+            listed = {f" {token}" if token != chosen else token: p for token, p in listed.items()}
+        if not chat:
+            return {
+                "tokens": [chosen],
+                "token_logprobs": [listed[chosen]],
+                "top_logprobs": [listed],
+            }
+        entries = [{"token": t, "logprob": p, "bytes": list(t.encode())} for t, p in listed.items()]
+        own = {"token": chosen, "logprob": listed[chosen], "bytes": list(chosen.encode())}
+        return {"content": [own | {"top_logprobs": entries}]}
+
+
+class _BadRequestError(Exception):
+    pass
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Wait for something that another thread brings about."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)

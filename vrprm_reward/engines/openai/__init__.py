@@ -1,0 +1,1 @@
+"""Scoring through OpenAI-compatible servers (vLLM, SGLang), over HTTP."""
