@@ -21,19 +21,23 @@ SCENE = Scene(
     )
 )
 QUESTION = (
-    "Take the number of red shapes, then multiply by 2, then add the number of circles. "
+    "Start with the number of red shapes, then add the number of circles, then multiply by 2. "
     "What is the result?"
 )
 CANDIDATES = {
-    "misread": ["I count 2 red shapes.", "I count 3 circles.", "Multiplying by 2 gives 2 * 2 = 4.",
-                "Adding the circles gives 4 + 3 = 7.", "The answer is 7."],
-    "slip": ["I count 3 red shapes.", "I count 3 circles.", "Multiplying by 2 gives 3 * 2 = 6.",
-             "Adding the circles gives 6 + 3 = 8.", "The answer is 8."],
-    "right": ["I count 3 red shapes.", "I count 3 circles.", "Multiplying by 2 gives 3 * 2 = 6.",
-              "Adding the circles gives 6 + 3 = 9.", "The answer is 9."],
-    "recovered": ["I count 3 red shapes.", "I count 4 circles.",
-                  "Wait, looking again: I count 3 circles.", "Multiplying by 2 gives 3 * 2 = 6.",
-                  "Adding the circles gives 6 + 3 = 9.", "The answer is 9."],
+    "misread": ["The number of red shapes is 2.", "Counting the circles gives 3.",
+                "Adding the circles: 2 plus 3 makes 5.", "Multiplying by 2: 5 times 2 makes 10.",
+                "The answer is 10."],
+    "slip": ["The number of red shapes is 3.", "Counting the circles gives 3.",
+             "Adding the circles: 3 plus 3 makes 7.", "Multiplying by 2: 7 times 2 makes 14.",
+             "The answer is 14."],
+    "right": ["The number of red shapes is 3.", "Counting the circles gives 3.",
+              "Adding the circles: 3 plus 3 makes 6.", "Multiplying by 2: 6 times 2 makes 12.",
+              "The answer is 12."],
+    "recovered": ["The number of red shapes is 3.", "Counting the circles gives 4.",
+                  "Wait, looking again: counting the circles gives 3.",
+                  "Adding the circles: 3 plus 3 makes 6.", "Multiplying by 2: 6 times 2 makes 12.",
+                  "The answer is 12."],
 }  # fmt: skip
 
 

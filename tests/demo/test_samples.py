@@ -34,13 +34,17 @@ def examples():
     return [example for example in found if 2 <= len(example.steps) <= 6][:4]
 
 
+def verdicts_of(sample):
+    return [target for target in sample.targets if target.task == "judge"]
+
+
 @pytest.mark.parametrize("name", FRAMES_WITH_JUDGEMENTS)
 def test_each_target_asks_what_the_scorer_would_ask(name, examples, encoder):
     profile = load_profile(name)
     for example in examples:
         sample = judge_sample(example, profile, encoder)
         ends = (*sample.branches[1:], len(sample))
-        for index, target in enumerate(sample.targets):
+        for index, target in enumerate(verdicts_of(sample)):
             notes = Thought(world.notes(example.scene))
             prompt = FRAMES[profile.frame].judge(
                 profile, case_of(example, profile), notes, example.labels[:index]
@@ -66,7 +70,7 @@ def test_a_tree_gives_the_logits_of_its_separate_prompts(examples, encoder, mode
         ).last_hidden_state
         for row, tree in enumerate(trees):
             ends = (*tree.branches[1:], len(tree))
-            for start, end, target in zip(tree.branches, ends, tree.targets, strict=True):
+            for start, end, target in zip(tree.branches, ends, verdicts_of(tree), strict=True):
                 path = torch.tensor([[*tree.ids[: tree.branches[0]], *tree.ids[start:end]]])
                 alone = model.model(input_ids=path, use_cache=False).last_hidden_state[0, -1]
                 assert torch.allclose(packed[row, target.place], alone, atol=1e-4)

@@ -110,14 +110,9 @@ def _plain_words(move: Move, told: dict[str, str], value: str, rng: random.Rando
     if move.kind == "plan":
         return rng.choice(move.words)
     if move.kind == "count":
-        counted = _number_of(value, move.of[0])
-        verb = "is" if value == "1" else "are"
+        noun = move.of[0].noun()
         return rng.choice(
-            (
-                f"There {verb} {counted} in the picture.",
-                f"I count {counted}.",
-                f"The picture shows {counted}.",
-            )
+            (f"The number of {noun} is {value}.", f"Counting the {noun} gives {value}.")
         )
     if move.kind == "find":
         if not move.place:
@@ -131,25 +126,15 @@ def _plain_words(move: Move, told: dict[str, str], value: str, rng: random.Rando
         numbers = [told[name] for name in move.uses]
         if move.constant is not None:
             numbers.append(str(move.constant))
-        kinds = (None,) * (2 - len(move.of)) + move.of if move.constant is None else (None, None)
-        first, second = (
-            number if kind is None else _number_of(number, kind)
-            for number, kind in zip(numbers, kinds, strict=True)
-        )
-        verb = {"plus": "makes", "minus": "leaves", "times": "makes"}[move.operator]
-        return f"{first} {move.operator} {second} {verb} {value}."
+        doing = {"plus": "Adding", "minus": "Subtracting", "times": "Multiplying by"}[move.operator]
+        with_what = str(move.constant) if move.constant is not None else f"the {move.of[-1].noun()}"
+        equation = f"{numbers[0]} {move.operator} {numbers[1]} makes {value}"
+        return f"{doing} {with_what}: {equation}."
     if move.kind == "compare":
-        first, second = (
-            _number_of(told[name], kind) for name, kind in zip(move.uses, move.of, strict=True)
-        )
-        these, those = move.words
+        (these, those), (first, second) = move.words, (told[name] for name in move.uses)
         result = f"as many {these} as {those}" if value == "the same" else f"more {value}"
-        return f"{first} against {second}, so there are {result}."
+        return f"With {these} {first} and {those} {second}, there are {result}."
     return rng.choice((f"The answer is {value}.", f"So the answer is {value}."))
-
-
-def _number_of(number: str, kind: Kind) -> str:
-    return f"{number} {kind.noun(int(number))}"
 
 
 def article(thing: str) -> str:

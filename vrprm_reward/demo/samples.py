@@ -27,7 +27,7 @@ class Target(NamedTuple):
     """Id that should follow."""
 
     task: str
-    """`see`, `think` or `judge`: losses are averaged over each."""
+    """`see`, `think`, `judge` or `text`: losses are averaged over each."""
 
 
 @dataclass(frozen=True)
@@ -98,14 +98,20 @@ def judge_sample(example: world.Example, profile: Profile, encoder: PromptEncode
         targets = tuple(
             Target(len(p) - 1, v, "judge") for p, v in zip(prompts, verdicts, strict=True)
         )
-        return Sample(prompts[-1], encoded[-1].images, targets)
+        return Sample(prompts[-1], encoded[-1].images, targets + _text_targets(prompts[-1], 0))
     shared = min(_common(prompts[0], other) for other in prompts[1:])
     ids, branches, targets = list(prompts[0][:shared]), [], ()
     for prompt, verdict in zip(prompts, verdicts, strict=True):
         branches.append(len(ids))
+        targets += _text_targets(prompt[shared:], len(ids))
         ids += prompt[shared:]
         targets += (Target(len(ids) - 1, verdict, "judge"),)
     return Sample(tuple(ids), encoded[0].images, targets, tuple(branches))
+
+
+def _text_targets(ids: Sequence[int], start: int) -> tuple[Target, ...]:
+    """Every next token of a text: to foresee what a step says is most of judging it."""
+    return tuple(Target(start + i, token, "text") for i, token in enumerate(ids[1:]))
 
 
 def _common(first: Sequence[int], second: Sequence[int]) -> int:

@@ -28,8 +28,11 @@ from vrprm_reward.demo.tokenizer import train_tokenizer
 from vrprm_reward.engines.local.encode import PromptEncoder
 from vrprm_reward.scoring.profile import Profile, load_profile
 
-PROFILES = {"demo": 0.4, "multi_turn": 0.1, "boxed_continuation": 0.5}
+PROFILES = {"demo": 0.5, "boxed_continuation": 0.5}
 """Packaged profiles the checkpoint is trained to follow, with their share of the samples."""
+
+WEIGHTS = {"text": 0.5}
+"""Weight of a task's mean loss; 1 where none is given."""
 
 VOCABULARY = 1024
 SAVE_EVERY = 500
@@ -51,8 +54,8 @@ class Stage:
 
 
 STAGES = (
-    Stage("see", 450, 1536, {"see": 1.0}),
-    Stage("all", 2400, 3072, {"see": 0.1, "think": 0.2, "judge": 0.7}),
+    Stage("see", 700, 1536, {"see": 1.0}),
+    Stage("all", 2400, 2560, {"see": 0.15, "think": 0.15, "judge": 0.7}),
 )
 
 
@@ -151,7 +154,8 @@ def train(
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(update, total, peak)
                 found = losses(model, encoder, batch)
-                torch.stack(list(found.values())).sum().backward()  # type: ignore[no-untyped-call]
+                weighted = [WEIGHTS.get(task, 1.0) * loss for task, loss in found.items()]
+                torch.stack(weighted).sum().backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimizer.step()
                 optimizer.zero_grad()

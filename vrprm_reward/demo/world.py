@@ -174,5 +174,5 @@ def notes(scene: Scene) -> str:
     cells = zip(PLACES, scene.cells, strict=True)
     lines = [f"{place} {thing or 'nothing'}" for place, thing in cells]
     kinds = [*(Kind(colour=c) for c in COLOURS), *(Kind(shape=s) for s in SHAPES)]
-    counts = [f" {kind.colour or kind.shape} {scene.count(kind)}" for kind in kinds]
+    counts = [f" {kind.noun().split()[0]} {scene.count(kind)}" for kind in kinds]
     return "\n".join(lines) + "\n" + "".join(counts)
