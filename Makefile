@@ -26,8 +26,8 @@ $(VENV)/.installed: pyproject.toml requirements/torch.txt requirements/local.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/local.txt -e .
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+$(VENV)/.installed-dev: $(VENV)/.installed requirements/server.txt requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/server.txt -r requirements/dev.txt
 	touch $@
 
 clean:

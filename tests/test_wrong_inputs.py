@@ -103,7 +103,9 @@ def test_wrong_names_are_refused_at_once():
     with pytest.raises(ProfileError, match="no profile 'nope'"):
         load_process_reward("demo", profile="nope")
     with pytest.raises(InputError, match="no server this version speaks to"):
-        load_process_reward("http://localhost:8000")
+        load_process_reward("ftp://localhost:8000")
+    with pytest.raises(InputError, match="has its own profile"):
+        load_process_reward("http://localhost:8000", profile="two_stage")
 
 
 def test_a_packaged_profile_on_another_checkpoint_is_warned_of_once(tmp_path, caplog):

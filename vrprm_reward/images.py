@@ -256,19 +256,19 @@ def load_image(source: ImageSource, settings: ImageSettings = DEFAULT_SETTINGS) 
     """
     if isinstance(source, Image.Image):
         name = f"PIL image (mode {source.mode})"
-        _check_size(source, name, settings)
+        check_size(source, name, settings)
         with _decoding(name), _LOADING:
             source.load()
             source.getexif()
         return _upright_rgb(source, name)
-    name, data = _read(source, settings)
+    name, data = read_source(source, settings)
     if len(data) > settings.max_bytes:
         raise ImageLimitError(
             f"{name} has more than max_bytes = {settings.max_bytes:,} bytes: make it smaller, or "
             "raise max_bytes"
         )
-    with _open(data, name, settings) as image:
-        _check_size(image, name, settings)
+    with open_image(data, name, settings) as image:
+        check_size(image, name, settings)
         if getattr(image, "is_animated", False):
             raise ImageFormatError(
                 f"{name} is animated: save the frame that the policy saw as a PNG and use that"
@@ -278,7 +278,9 @@ def load_image(source: ImageSource, settings: ImageSettings = DEFAULT_SETTINGS) 
         return _upright_rgb(image, name)
 
 
-def _read(source: str | os.PathLike[str] | bytes, settings: ImageSettings) -> tuple[str, bytes]:
+def read_source(
+    source: str | os.PathLike[str] | bytes, settings: ImageSettings
+) -> tuple[str, bytes]:
     """(name for messages, encoded bytes); of a file, at most one byte more than `max_bytes`."""
     if isinstance(source, bytes):
         if not source:
@@ -368,7 +370,7 @@ _FORMATS: dict[ImageFormat, tuple[re.Pattern[bytes], Callable[[io.BytesIO], Imag
 }
 
 
-def _open(data: bytes, name: str, settings: ImageSettings) -> ImageFile:
+def open_image(data: bytes, name: str, settings: ImageSettings) -> ImageFile:
     """The image with its header read and no pixel decoded.
 
     The classes are called directly because `Image.open` issues its warning about large images
@@ -412,7 +414,8 @@ def _decoding(name: str) -> Iterator[None]:
         ) from error
 
 
-def _check_size(image: Image.Image, name: str, settings: ImageSettings) -> None:
+def check_size(image: Image.Image, name: str, settings: ImageSettings) -> None:
+    """Raise `ImageLimitError` when an image is over a limit on pixels, sides or aspect ratio."""
     width, height = image.size
     size = f"{name} is {width} x {height} pixels"
     if width * height > settings.max_pixels_decoded:

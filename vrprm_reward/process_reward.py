@@ -53,7 +53,8 @@ def load_process_reward(
 
     Args:
         name: `demo` for the packaged demo checkpoint, the folder of a checkpoint, a model id, or
-            `openai+http://host:port/v1[,http://...]` for one or more vLLM or SGLang servers.
+            `openai+http://host:port/v1[,http://...]` for one or more vLLM or SGLang servers,
+            or `http://host:port` for a `vrprm-reward serve`.
         profile: name or path of a profile, or one already loaded. None: `demo` for the demo
             checkpoint, else `two_stage`.
         steps: how responses are divided into steps.
@@ -71,11 +72,13 @@ def load_process_reward(
         MissingExtraError: torch or transformers is not installed.
     """
     place = str(name)
+    if place.startswith(("http://", "https://")):
+        return _remote(place, profile, steps, images)
     over_http = place.startswith(_OPENAI_SCHEMES)
     if "://" in place and not over_http:
         raise InputError(
-            f"{place!r} is no server this version speaks to; pass 'openai+http://host:port/v1', "
-            "'demo', a checkpoint folder or a model id"
+            f"{place!r} is no server this version speaks to; pass 'http://host:port' (vrprm-reward "
+            "serve), 'openai+http://host:port/v1', 'demo', a checkpoint folder or a model id"
         )
     if profile is None:
         profile = "demo" if place == DEMO else "two_stage"
@@ -107,6 +110,20 @@ def _warn_of_packaged_wording(checkpoint: str, profile: str) -> None:
         checkpoint,
         profile,
     )
+
+
+def _remote(
+    url: str, profile: object, steps: StepSettings | Splitter, images: ImageSettings
+) -> ProcessReward:
+    """A `vrprm-reward serve`, which has settled profile and steps itself."""
+    if profile is not None or steps != StepSettings():
+        raise InputError(
+            f"{url!r} is a reward server: it has its own profile and its own way to divide "
+            "responses; leave profile and steps out, and set them where the server is started"
+        )
+    from vrprm_reward.client import RemoteProcessReward
+
+    return RemoteProcessReward(url, images=images)
 
 
 def _make_local_engine(name: str, *, template: str, options: LocalOptions) -> "Engine":

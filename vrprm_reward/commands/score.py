@@ -45,7 +45,8 @@ _DEMO_NOTE = "Scored by the packaged demo model: it knows only its own world of 
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
 
 
-def _complete_profile(incomplete: str) -> list[str]:
+def complete_profile(incomplete: str) -> list[str]:
+    """Packaged profiles for shell completion."""
     return [name for name in builtin_profiles() if name.startswith(incomplete)]
 
 
@@ -119,7 +120,7 @@ def score(
         typer.Option(
             metavar="NAME|PATH",
             help="How the model is spoken to; by default the model's usual one.",
-            autocompletion=_complete_profile,
+            autocompletion=complete_profile,
             rich_help_panel="Model",
         ),
     ] = None,
@@ -163,7 +164,7 @@ def score(
     """Read rollouts, score them, print and write the scores."""
     if quiet and output is None:
         raise typer.BadParameter("needs --output, or the scores are lost", param_hint="--quiet")
-    steps = _step_settings(split, separator, part)
+    steps = step_settings(split, separator, part)
     target = None if output in (None, STANDARD_STREAM) else Path(output or "")
     errors = open_console(sys.stderr)
     with plain_errors(errors), open_rows(rollouts) as source:
@@ -280,7 +281,8 @@ def _profile_name(reward: ProcessReward) -> str | None:
     return profile.name if isinstance(profile, Profile) else None
 
 
-def _step_settings(split: StepRule, separator: str | None, part: StepPart) -> StepSettings:
+def step_settings(split: StepRule, separator: str | None, part: StepPart) -> StepSettings:
+    """Step settings from options of a command line. Raises `typer.BadParameter`."""
     if split == "separator" and not separator:
         raise typer.BadParameter("needs --separator TEXT", param_hint="--split separator")
     if split != "separator" and separator is not None:

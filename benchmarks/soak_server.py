@@ -1,0 +1,264 @@
+"""The HTTP server under load: 64 clients, 2,000 rollouts, overload, and SIGTERM in the middle.
+
+    python -m benchmarks.soak_server [--rollouts 2000] [--clients 64] [--model demo]
+
+Prints a line for each finding and writes them to `benchmarks/soak_server.json`. Exit status 0: all
+held. Run by hand, on a machine that does nothing else.
+"""
+
+import argparse
+import asyncio
+import base64
+import contextlib
+import io
+import json
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from vrprm_reward.client import RemoteProcessReward
+from vrprm_reward.demo import world
+from vrprm_reward.steps import split_steps
+from vrprm_reward.types import Problem, ProcessScore, Rollout
+
+SERVE = "import typer; from vrprm_reward.commands.serve import serve; typer.run(serve)"
+ASK_HEALTH = """
+import sys, time, httpx2
+with httpx2.Client(base_url=sys.argv[1], timeout=60) as client:
+    while True:
+        started = time.perf_counter()
+        client.get("/health").raise_for_status()
+        print(time.perf_counter() - started)
+        time.sleep(0.05)
+"""
+MODEL: list[str] = []
+QUEUE = 16
+"""Requests inside at one time in the test of overload; four times as many are offered."""
+
+
+def make_rollouts(count: int, seed: int = 0) -> list[Rollout]:
+    """Rollouts of the demo world, each with a number of its own in its last step."""
+    rng = random.Random(seed)
+    found: list[Rollout] = []
+    while len(found) < count:
+        question = world.random_question(rng)
+        for _ in range(4):
+            example = world.solve(question, rng)
+            file = io.BytesIO()
+            example.image.save(file, "PNG")
+            problem = Problem(question=example.question, images=(file.getvalue(),))
+            texts = [step.text for step in example.steps]
+            texts[-1] += f" This is solution number {len(found)}."
+            found.append(Rollout(problem=problem, response="\n\n".join(texts)))
+    return found[:count]
+
+
+@contextlib.contextmanager
+def served(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    arguments = [*MODEL, "--port", "0", *options]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVE, *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    url = ""
+    for line in process.stderr:
+        if found := re.search(r"listening on (http://\S+)", line):
+            url = found[1]
+            break
+    # The log goes on; somebody has to read it.
+    drain = subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
+    try:
+        assert url, "the server did not start"
+        yield process, url
+    finally:
+        process.kill()
+        process.wait()
+        drain.wait()
+
+
+async def ready(url: str) -> None:
+    async with httpx2.AsyncClient(base_url=url, timeout=30) as client:
+        while (await client.get("/ready")).status_code != 200:
+            await asyncio.sleep(0.2)
+
+
+async def metric(url: str, name: str) -> float:
+    async with httpx2.AsyncClient(base_url=url, timeout=30) as client:
+        lines = (await client.get("/metrics")).text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+
+@contextlib.asynccontextmanager
+async def watched_health(url: str) -> AsyncIterator[list[float]]:
+    """Seconds that /health took, asked again and again by a process that does nothing else."""
+    taken: list[float] = []
+    asking = await asyncio.create_subprocess_exec(
+        sys.executable, "-u", "-c", ASK_HEALTH, url, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        yield taken
+    finally:
+        asking.terminate()
+        printed, _ = await asking.communicate()
+        taken.extend(float(line) for line in printed.split())
+
+
+def mixed_up(rollouts: Sequence[Rollout], scores: Sequence[ProcessScore]) -> int:
+    """Scores whose steps are not those of their rollout."""
+    return sum(
+        score.scored and score.steps != split_steps(rollout.response)
+        for rollout, score in zip(rollouts, scores, strict=True)
+    )
+
+
+def quantile(values: Sequence[float], q: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(q * len(values)))] if values else float("nan")
+
+
+async def under_load(rollouts: list[Rollout], clients: int) -> dict[str, Any]:
+    """Everyone at once, in small calls: nothing lost, nothing doubled, order kept."""
+    with served("--queue", "4096") as (_, url):
+        await ready(url)
+        before = await metric(url, "vrprm_rollouts_total")
+        shares = [rollouts[n::clients] for n in range(clients)]
+        rewards = [RemoteProcessReward(url, chunk=8) for _ in shares]
+        started = time.perf_counter()
+        async with watched_health(url) as health:
+            answers = await asyncio.gather(
+                *(reward.ascore(share) for reward, share in zip(rewards, shares, strict=True))
+            )
+        seconds = time.perf_counter() - started
+        counted = await metric(url, "vrprm_rollouts_total") - before
+        for reward in rewards:
+            await reward.aclose()
+    scores = [score for answer in answers for score in answer]
+    return {
+        "rollouts": len(rollouts),
+        "clients": clients,
+        "seconds": round(seconds, 1),
+        "rollouts_per_second": round(len(rollouts) / seconds, 2),
+        "scored": sum(score.scored for score in scores),
+        "unscored": dict(Counter(score.reason for score in scores if not score.scored)),
+        "lost": len(rollouts) - len(scores),
+        "doubled": counted - len(rollouts),
+        "mixed_up": sum(mixed_up(s, a) for s, a in zip(shares, answers, strict=True)),
+        "health_p50_ms": round(1000 * quantile(health, 0.5), 1),
+        "health_p99_ms": round(1000 * quantile(health, 0.99), 1),
+    }
+
+
+async def overloaded(rollouts: list[Rollout]) -> dict[str, Any]:
+    """Four times what fits, with a plain client that does not try again."""
+    with served("--queue", str(QUEUE)) as (_, url):
+        await ready(url)
+        refused: list[float] = []
+        statuses: Counter[int] = Counter()
+        limits = httpx2.Limits(max_connections=None)
+        async with httpx2.AsyncClient(base_url=url, timeout=600, limits=limits) as client:
+
+            async def post(rollout: Rollout) -> None:
+                started = time.perf_counter()
+                answer = await client.post("/v1/score", json=body_of(rollout))
+                statuses[answer.status_code] += 1
+                if answer.status_code == 503:
+                    assert "retry-after" in answer.headers
+                    refused.append(time.perf_counter() - started)
+
+            await asyncio.gather(*(post(rollout) for rollout in rollouts[: 4 * QUEUE]))
+    return {
+        "offered": 4 * QUEUE,
+        "queue": QUEUE,
+        "statuses": {str(status): count for status, count in sorted(statuses.items())},
+        "refusal_p50_ms": round(1000 * quantile(refused, 0.5), 1),
+        "refusal_max_ms": round(1000 * quantile(refused, 1.0), 1),
+    }
+
+
+def body_of(rollout: Rollout) -> dict[str, Any]:
+    (image,) = rollout.problem.images
+    assert isinstance(image, bytes)
+    url = f"data:image/png;base64,{base64.b64encode(image).decode()}"
+    item = {
+        "question": rollout.problem.question,
+        "images": [url],
+        "response": rollout.response,
+    }
+    return {"rollouts": [item]}
+
+
+async def terminated(rollouts: list[Rollout]) -> dict[str, Any]:
+    """SIGTERM in the middle: whoever was let in is answered, others get a 503, status 0."""
+    with served("--drain-seconds", "600") as (process, url):
+        await ready(url)
+        statuses: Counter[str] = Counter()
+        limits = httpx2.Limits(max_connections=None)
+        async with httpx2.AsyncClient(base_url=url, timeout=600, limits=limits) as client:
+
+            async def post(rollout: Rollout) -> None:
+                try:
+                    answer = await client.post("/v1/score", json=body_of(rollout))
+                except httpx2.HTTPError as error:
+                    statuses[type(error).__name__] += 1
+                else:
+                    statuses[str(answer.status_code)] += 1
+
+            first = [asyncio.create_task(post(rollout)) for rollout in rollouts]
+            while not (inside := await metric(url, "vrprm_queue_requests")):
+                await asyncio.sleep(0.01)
+            process.send_signal(signal.SIGTERM)
+            await asyncio.gather(*first)
+        status = await asyncio.to_thread(process.wait, 60)
+    return {
+        "sent": len(rollouts),
+        "inside_before_the_signal": int(inside),
+        "statuses": dict(statuses),
+        "exit_status": status,
+    }
+
+
+async def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rollouts", type=int, default=2000)
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--profile", default="demo")
+    options = parser.parse_args()
+    MODEL.extend(["--model", options.model, "--profile", options.profile])
+    rollouts = make_rollouts(options.rollouts)
+    load = await under_load(rollouts, options.clients)
+    print("load", load)
+    over = await overloaded(rollouts)
+    print("overload", over)
+    end = await terminated(rollouts[:32])
+    print("SIGTERM", end)
+    held = {
+        "nothing lost, doubled or mixed up": not (load["lost"] or load["mixed_up"])
+        and load["doubled"] == 0,
+        "everything scored": load["scored"] == options.rollouts,
+        "overload: refused or answered": set(over["statuses"]) <= {"200", "503"}
+        and over["statuses"].get("200", 0) >= QUEUE,
+        "SIGTERM loses nothing": set(end["statuses"]) <= {"200", "503"}
+        and sum(end["statuses"].values()) == end["sent"]
+        and end["statuses"].get("200", 0) >= end["inside_before_the_signal"]
+        and end["exit_status"] == 0,
+    }
+    for what, ok in held.items():
+        print("ok  " if ok else "FAIL", what)
+    found = {"load": load, "overload": over, "sigterm": end, "held": held}
+    Path(__file__).with_suffix(".json").write_text(json.dumps(found, indent=2) + "\n")
+    return 0 if all(held.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

@@ -1,0 +1,282 @@
+"""`vrprm-reward serve`: the HTTP reward server."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from pydantic import SecretStr, ValidationError
+
+from vrprm_reward.commands.score import complete_profile, step_settings
+from vrprm_reward.engines.local.options import LocalOptions
+from vrprm_reward.errors import InputError, MissingExtraError
+from vrprm_reward.images import ImageSettings
+from vrprm_reward.process_reward import DEMO, load_process_reward
+from vrprm_reward.report.terminal import open_console, plain_errors
+from vrprm_reward.scoring.schedule import Schedule
+from vrprm_reward.server.settings import MIB, ServerSettings
+from vrprm_reward.steps import StepPart, StepRule
+
+_DEFAULTS = ServerSettings()
+_OPTIONS = {
+    "tokens": "--token or --token-file",
+    "unscored_reward": "--unscored-reward",
+    "score_seconds": "--score-seconds",
+    "drain_seconds": "--drain-seconds",
+}
+
+
+def serve(
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="demo|PATH|ID",
+            help="The demo, the folder of a checkpoint, or a model id.",
+            rich_help_panel="Model",
+        ),
+    ] = DEMO,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|PATH",
+            help="How the model is spoken to; by default the model's usual one.",
+            autocompletion=complete_profile,
+            rich_help_panel="Model",
+        ),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, cuda:1, …", rich_help_panel="Model")
+    ] = "auto",
+    dtype: Annotated[
+        str,
+        typer.Option(help="auto, float32, bfloat16 or float16.", rich_help_panel="Model"),
+    ] = "auto",
+    schedule: Annotated[
+        Schedule,
+        typer.Option(help="Order of the judgements; same scores.", rich_help_panel="Model"),
+    ] = "auto",
+    pass_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Bound on the tokens of one forward pass.",
+            rich_help_panel="Model",
+        ),
+    ] = None,
+    keep_scores: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Finished scores kept for rollouts that come again.",
+            rich_help_panel="Model",
+        ),
+    ] = 0,
+    split: Annotated[
+        StepRule,
+        typer.Option(help="How a response is cut into steps.", rich_help_panel="Steps"),
+    ] = "vrprm",
+    separator: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help=r"What stands between steps; \n, \t, \r and \\ are understood.",
+            rich_help_panel="Steps",
+        ),
+    ] = None,
+    part: Annotated[
+        StepPart,
+        typer.Option(help="Which part of a response is judged.", rich_help_panel="Steps"),
+    ] = "all",
+    host: Annotated[str, typer.Option(help="Name or address to bind to.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 chooses a free one.")] = 8000,
+    unscored_reward: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="Turns /get_reward on: the reward of a rollout that could not be scored.",
+        ),
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="VRPRM_TOKEN",
+            metavar="TOKEN",
+            help="A bearer token. Others see command lines: prefer the variable or a file.",
+            rich_help_panel="Security",
+        ),
+    ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Bearer tokens, one a line; any of them opens.",
+            rich_help_panel="Security",
+        ),
+    ] = None,
+    allow_folder: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Read images by path from here; may be repeated.",
+            rich_help_panel="Security",
+        ),
+    ] = None,
+    allow_url_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST",
+            help="Fetch images by URL from this exact host; may be repeated.",
+            rich_help_panel="Security",
+        ),
+    ] = None,
+    max_body_mb: Annotated[
+        int,
+        typer.Option(
+            "--max-body-mb",
+            min=1,
+            metavar="N",
+            help="Largest body of a request, in MiB.",
+            rich_help_panel="Limits",
+        ),
+    ] = _DEFAULTS.max_body_bytes // MIB,
+    max_batch: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Most rollouts in one request.", rich_help_panel="Limits"
+        ),
+    ] = _DEFAULTS.max_batch,
+    max_images: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Most images of one rollout.", rich_help_panel="Limits"
+        ),
+    ] = _DEFAULTS.images.max_images,
+    queue: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Requests to /v1/score inside at one time; beyond: 503.",
+            rich_help_panel="Limits",
+        ),
+    ] = _DEFAULTS.queue,
+    reward_queue: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Requests to /get_reward inside at one time; beyond they wait.",
+            rich_help_panel="Limits",
+        ),
+    ] = _DEFAULTS.reward_queue,
+    max_running: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Rollouts with the model at one time.",
+            rich_help_panel="Limits",
+        ),
+    ] = _DEFAULTS.max_running,
+    score_seconds: Annotated[
+        float,
+        typer.Option(
+            metavar="S",
+            help="Longest time of a request to /v1/score; then 504.",
+            rich_help_panel="Limits",
+        ),
+    ] = _DEFAULTS.score_seconds,
+    drain_seconds: Annotated[
+        float,
+        typer.Option(
+            metavar="S",
+            help="Longest time to finish after SIGTERM.",
+            rich_help_panel="Limits",
+        ),
+    ] = _DEFAULTS.drain_seconds,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], typer.Option(help="What is logged.")
+    ] = "info",
+) -> None:
+    """Serve scores over HTTP: /v1/score, /get_reward (OpenRLHF), /health, /ready, /metrics.
+
+    Ends on SIGTERM with status 0 when everything that was let in is answered, 1 when something
+    had to be given up; 2: it could not start.
+    """
+    steps = step_settings(split, separator, part)
+    with plain_errors(open_console(sys.stderr)):
+        settings = _settings(
+            tokens=_tokens(token, token_file),
+            unscored_reward=unscored_reward,
+            images=_image_settings(allow_folder or [], allow_url_host or [], max_images),
+            max_body_bytes=max_body_mb * MIB,
+            max_batch=max_batch,
+            queue=queue,
+            reward_queue=reward_queue,
+            max_running=max_running,
+            score_seconds=score_seconds,
+            drain_seconds=drain_seconds,
+        )
+        reward = load_process_reward(
+            model,
+            profile=profile,
+            steps=steps,
+            images=settings.images,
+            schedule=schedule,
+            keep_scores=keep_scores,
+            local=LocalOptions(device=device, dtype=dtype, pass_tokens=pass_tokens),
+        )
+        try:
+            from vrprm_reward.server.run import run_server
+        except ImportError as error:
+            raise MissingExtraError(
+                f"serving needs fastapi, uvicorn and prometheus-client ({error}): "
+                "pip install 'vrprm-reward[server]'"
+            ) from error
+        status = run_server(reward, settings, host=host, port=port, log_level=log_level)
+    raise typer.Exit(status)
+
+
+def _settings(**values: object) -> ServerSettings:
+    try:
+        return ServerSettings.model_validate(values)
+    except ValidationError as error:
+        # The values stay out of the message: one of them may be a token.
+        raise InputError(
+            "; ".join(
+                f"{_OPTIONS.get(str(each['loc'][0]), str(each['loc'][0]))}: {each['msg']}"
+                for each in error.errors(include_input=False, include_url=False)
+            )
+        ) from None
+
+
+def _tokens(token: str | None, file: Path | None) -> list[SecretStr]:
+    texts = [] if token is None else [token.strip()]
+    if file is not None:
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"--token-file {str(file)!r} cannot be read ({error})") from error
+        found = [line.strip() for line in lines if line.strip()]
+        if not found:
+            raise InputError(f"--token-file {str(file)!r} holds no token: write one a line")
+        texts += found
+    return [SecretStr(text) for text in texts]
+
+
+def _image_settings(folders: list[Path], hosts: list[str], max_images: int) -> ImageSettings:
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"--allow-folder {str(folder)!r} is not a folder")
+    try:
+        return ImageSettings(
+            max_images=max_images,
+            allow_paths=bool(folders),
+            allowed_folders=tuple(folder.resolve() for folder in folders),
+            allow_urls=bool(hosts),
+            url_hosts=tuple(hosts),
+        )
+    except ValidationError as error:
+        raise InputError(f"--allow-url-host: {error.errors()[0]['msg']}") from None

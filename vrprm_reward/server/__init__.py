@@ -1,0 +1,1 @@
+"""The HTTP reward server: scores for clients, and for OpenRLHF's remote reward model."""
