@@ -42,7 +42,7 @@ def main(
     """Print seconds and tokens against steps (text fixed, text growing), candidates, rollouts."""
     torch.set_num_threads(threads)
     folder = DEMO_FOLDER if demo else random_checkpoint(scratch(), layers=layers, width=width)
-    console = Console()
+    console = Console(width=150)
 
     def cost(asked: list[Case]) -> tuple[float, int]:
         pushed = []

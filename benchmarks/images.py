@@ -39,7 +39,7 @@ def main(
             name, str(len(asked)), str(problems), str(runs[-1]), f"{found[name].seconds:.2f}",
             f"{found[name].spread:.0%}", f"{ratio:.2f}",
         )  # fmt: skip
-    Console().print(table)
+    Console(width=150).print(table)
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ def main(
     lengths = [
         len(client.encoder.encode(judge_prompt(c, [1] * k))) for c in asked for k in (0, -1 + steps)
     ]
-    console = Console()
+    console = Console(width=150)
     console.print(
         f"{language_parameters(client.checkpoint) / 1e6:.0f} M language parameters, "
         f"{len(asked)} rollouts x {steps} steps, prompts of {min(lengths)} to {max(lengths)} "

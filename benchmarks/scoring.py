@@ -76,7 +76,7 @@ def main(
     # Random weights never write an end token that matters here; it is taken out of the way.
     client.checkpoint.model.generation_config.eos_token_id = None
     asked = cases(problems, candidates, steps, image_px=image_px)
-    console = Console()
+    console = Console(width=150)
     console.print(
         f"{language_parameters(client.checkpoint) / 1e6:.0f} M language parameters, "
         f"{problems} images of {image_px} px, {len(asked)} rollouts x {steps} steps, "
