@@ -40,7 +40,10 @@ from vrprm_reward.types import ProcessScore
 ROWS_AT_ONCE = 64
 """Rollouts handed to the reward model in one call; results appear after each call."""
 
-_DEMO_NOTE = "Scored by the packaged demo model: it knows only its own world of drawn shapes."
+_DEMO_NOTE = (
+    "Scored by the packaged demo model: it knows only its own world of drawn shapes, and in its "
+    "present state it does not tell right steps from wrong ones (see README)."
+)
 
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
 
