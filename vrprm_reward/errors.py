@@ -9,6 +9,7 @@
     │   │   ├── ImageLimitError          over the limit on bytes, pixels, aspect ratio or count
     │   │   └── ImageSourceError         a kind of source that is switched off (URLs by default)
     │   ├── ProfileError                 a profile file that is not usable
+    │   ├── AlignmentError               tokens that do not spell the text they are said to spell
     │   ├── CheckpointError              a folder or name that is not a usable vision checkpoint
     │   └── RowError                     a row of an input file, with its line and field
     ├── ResponseError                    the response itself cannot be judged (its own fault)
@@ -77,6 +78,12 @@ class ProfileError(InputError):
     """A profile that is not usable; the message names the key."""
 
     code = "profile"
+
+
+class AlignmentError(InputError):
+    """Tokens that do not spell the text they are said to be the tokens of."""
+
+    code = "alignment"
 
 
 class CheckpointError(InputError):

@@ -1,0 +1,159 @@
+"""Advantages per step from step rewards, within groups of responses to the same problem.
+
+Notation: rollout i of a group has the rewards r_i1 .. r_iK of its K_i steps, a float tensor of
+shape (K_i,). A rollout that is not to be learnt from is None: it gets None and is left out of every
+statistic. The return-to-go at step k is G_ik = r_ik + ... + r_iK.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from types import MappingProxyType
+
+import torch
+
+StepRewards = Sequence[torch.Tensor | None]
+StepAdvantages = list[torch.Tensor | None]
+
+
+def return_to_go(rewards: torch.Tensor) -> torch.Tensor:
+    """G_k for every step of one rollout: shape (K,), the dtype of `rewards`."""
+    return rewards.flip(0).cumsum(0).flip(0)
+
+
+def leave_one_out(rewards: StepRewards, groups: Sequence[Hashable]) -> StepAdvantages:
+    """G_ik minus the mean of G_jk over the other rollouts j of the group; G_jk is 0 for k > K_j.
+
+    Every term of the baseline is independent of the rollout's own actions, its number of steps
+    included, so the gradient stays unbiased (RLOO: Ahmadian et al. 2024, arXiv 2402.14740, carried
+    over to steps). A rollout without others has no baseline and gets 0.
+
+    [[1, 1, 1, 1], [1, 0, 0, 0]] gives [3, 3, 2, 1] and [-3, -3, -2, -1].
+    """
+    found: StepAdvantages = [None] * len(rewards)
+    for members in _members(rewards, groups).values():
+        returns = [return_to_go(_row(rewards, i)) for i in members]
+        longest = max(map(len, returns))
+        padded = torch.stack(
+            [torch.nn.functional.pad(row, (0, longest - len(row))) for row in returns]
+        )
+        others = max(1, len(members) - 1)
+        for i, row, total in zip(members, padded, padded.sum(0) - padded, strict=True):
+            count = len(_row(rewards, i))
+            baseline = total[:count] / others
+            found[i] = row[:count] - baseline if len(members) > 1 else torch.zeros_like(row[:count])
+    return found
+
+
+def process_grpo(rewards: StepRewards, groups: Sequence[Hashable]) -> StepAdvantages:
+    """Return-to-go of step rewards that were normalised over all steps of the group.
+
+    DeepSeekMath: Shao et al. 2024, arXiv 2402.03300, section 4.1.3. Groups whose step rewards are
+    all alike get 0 (the spread is that of the sample, as `torch.std` gives it). Several steps
+    above the mean add up, so the number of steps enters: `leave_one_out` avoids that.
+    """
+    found: StepAdvantages = [None] * len(rewards)
+    for members in _members(rewards, groups).values():
+        pool = torch.cat([_row(rewards, i) for i in members])
+        spread = pool.std() if len(pool) > 1 else pool.new_zeros(())
+        for i in members:
+            row = _row(rewards, i)
+            flat = spread <= 1e-6
+            normal = torch.zeros_like(row) if flat else (row - pool.mean()) / (spread + 1e-6)
+            found[i] = return_to_go(normal)
+    return found
+
+
+def outcome_gated(
+    rewards: StepRewards, groups: Sequence[Hashable], outcomes: Sequence[float]
+) -> StepAdvantages:
+    """Normalised outcome plus, among right responses only, the normalised mean step reward.
+
+    PAPO: arXiv 2603.26535. `outcomes` are 1 for a right final answer and 0 otherwise; every step of
+    a rollout gets the same advantage. Groups without spread get 0 for that part.
+    """
+    found: StepAdvantages = [None] * len(rewards)
+    for members in _members(rewards, groups).values():
+        first = _row(rewards, members[0])
+        outcome = first.new_tensor([outcomes[i] for i in members])
+        total = _normalised(outcome)
+        right = outcome > 0.5
+        if right.sum() > 1:
+            means = torch.stack([_row(rewards, i).mean() for i in members])
+            total[right] += _normalised(means[right])
+        for i, value in zip(members, total, strict=True):
+            found[i] = value.expand(len(_row(rewards, i))).clone()
+    return found
+
+
+def group_mean(rewards: StepRewards, groups: Sequence[Hashable]) -> StepAdvantages:
+    """One number per rollout: its summed reward, normalised over the group. GRPO's own rule.
+
+    Shao et al. 2024, arXiv 2402.03300, section 4.1.2. For comparison: it forgets where in the
+    response a reward was earned.
+    """
+    found: StepAdvantages = [None] * len(rewards)
+    for members in _members(rewards, groups).values():
+        totals = _normalised(torch.stack([_row(rewards, i).sum() for i in members]))
+        for i, value in zip(members, totals, strict=True):
+            found[i] = value.expand(len(_row(rewards, i))).clone()
+    return found
+
+
+ESTIMATORS: Mapping[str, Callable[[StepRewards, Sequence[Hashable]], StepAdvantages]] = (
+    MappingProxyType(
+        {
+            "leave_one_out": leave_one_out,
+            "process_grpo": process_grpo,
+            "group_mean": group_mean,
+        }
+    )
+)
+"""The estimators that need nothing but step rewards and groups, by name."""
+
+
+def to_tokens(advantages: torch.Tensor, tokens: Sequence[int], mask: torch.Tensor) -> torch.Tensor:
+    """Spread the advantages of one rollout's steps over its tokens.
+
+    `advantages` has shape (K,), `tokens` holds the index of each step's last token, and `mask`, of
+    shape (T,), is 1 where the policy wrote the token. All tokens up to a step's last one, from
+    behind the step before it, carry the step's advantage; what follows the last step (the token
+    that ends the response) carries the last step's. Where several steps end in one token, it
+    carries the first one's. Returns a tensor of shape (T,), 0 wherever the mask is.
+    """
+    length = mask.shape[0]
+    if len(tokens) == 0:
+        return advantages.new_zeros(length)
+    ends = torch.tensor(tokens, dtype=torch.long, device=advantages.device)
+    places = torch.arange(length, device=advantages.device)
+    step = torch.searchsorted(ends, places).clamp(max=len(tokens) - 1)
+    return advantages[step] * mask.to(advantages)
+
+
+def _members(rewards: StepRewards, groups: Sequence[Hashable]) -> dict[Hashable, list[int]]:
+    """Indices of the rollouts to learn from, by group. Raises `ValueError`."""
+    if len(rewards) != len(groups):
+        raise ValueError(f"{len(rewards)} rollouts but {len(groups)} group names")
+    found: dict[Hashable, list[int]] = defaultdict(list)
+    for index, (row, group) in enumerate(zip(rewards, groups, strict=True)):
+        if row is None:
+            continue
+        if row.dim() != 1 or len(row) == 0:
+            raise ValueError(
+                f"rollout {index} has step rewards of shape {tuple(row.shape)}; a rollout to learn "
+                "from has one reward for each of at least one step, any other is None"
+            )
+        found[group].append(index)
+    return found
+
+
+def _row(rewards: StepRewards, index: int) -> torch.Tensor:
+    row = rewards[index]
+    assert row is not None
+    return row
+
+
+def _normalised(values: torch.Tensor) -> torch.Tensor:
+    """Minus the mean, over the sample's standard deviation; zeros where nothing differs."""
+    if len(values) < 2 or values.std() <= 1e-6:
+        return torch.zeros_like(values)
+    return (values - values.mean()) / (values.std() + 1e-6)
