@@ -21,23 +21,23 @@ SCENE = Scene(
     )
 )
 QUESTION = (
-    "Start with the number of red shapes, then add the number of circles, then multiply by 2. "
+    "Start with the number of red shapes, then add the number of circles, then multiply by two. "
     "What is the result?"
 )
 CANDIDATES = {
-    "misread": ["The number of red shapes is 2.", "Counting the circles gives 3.",
-                "Adding the circles: 2 plus 3 makes 5.", "Multiplying by 2: 5 times 2 makes 10.",
-                "The answer is 10."],
-    "slip": ["The number of red shapes is 3.", "Counting the circles gives 3.",
-             "Adding the circles: 3 plus 3 makes 7.", "Multiplying by 2: 7 times 2 makes 14.",
-             "The answer is 14."],
-    "right": ["The number of red shapes is 3.", "Counting the circles gives 3.",
-              "Adding the circles: 3 plus 3 makes 6.", "Multiplying by 2: 6 times 2 makes 12.",
-              "The answer is 12."],
-    "recovered": ["The number of red shapes is 3.", "Counting the circles gives 4.",
-                  "Wait, looking again: counting the circles gives 3.",
-                  "Adding the circles: 3 plus 3 makes 6.", "Multiplying by 2: 6 times 2 makes 12.",
-                  "The answer is 12."],
+    "misread": ["The number of red shapes is two.", "Counting the circles gives three.",
+                "Adding the circles: two plus three makes five.",
+                "Multiplying by two: five times two makes ten.", "The answer is ten."],
+    "slip": ["The number of red shapes is three.", "Counting the circles gives three.",
+             "Adding the circles: three plus three makes seven.",
+             "Multiplying by two: seven times two makes fourteen.", "The answer is fourteen."],
+    "right": ["The number of red shapes is three.", "Counting the circles gives three.",
+              "Adding the circles: three plus three makes six.",
+              "Multiplying by two: six times two makes twelve.", "The answer is twelve."],
+    "recovered": ["The number of red shapes is three.", "Counting the circles gives four.",
+                  "Wait, looking again: counting the circles gives three.",
+                  "Adding the circles: three plus three makes six.",
+                  "Multiplying by two: six times two makes twelve.", "The answer is twelve."],
 }  # fmt: skip
 
 

@@ -7,14 +7,16 @@ import pytest
 from PIL import Image
 
 from vrprm_reward.demo import world
+from vrprm_reward.demo.moves import NUMBERS
 from vrprm_reward.demo.questions import QUESTION_TYPES
 from vrprm_reward.demo.scene import COLUMNS, PLACES, Kind, Scene, Thing, draw
 
 EXAMPLES = [world.random_example(random.Random(seed)) for seed in range(400)]
 WORD = r"(red|green|blue|yellow|circles|squares|triangles|stars)(?: shapes)?"
-COUNT = re.compile(rf"(?:number of|Counting the|counting the) {WORD} (?:is|gives) (\d+)\.")
-SUM = re.compile(rf"(?:the {WORD}|\d+): (\d+) (plus|minus|times) (\d+) makes (\d+)\.")
-AGAINST = re.compile(rf"ith {WORD} (\d+) and {WORD} (\d+), there are (.*)\.")
+N = rf"({'|'.join(NUMBERS)})"
+COUNT = re.compile(rf"(?:number of|Counting the|counting the) {WORD} (?:is|gives) {N}\.")
+SUM = re.compile(rf"(?:the {WORD}|{N}): {N} (plus|minus|times) {N} makes {N}\.")
+AGAINST = re.compile(rf"ith {WORD} {N} and {WORD} {N}, there are (.*)\.")
 PLACE = re.compile(r"(top|middle|bottom) (left|center|right)")
 THING = re.compile(r"nothing|(red|green|blue|yellow) (circle|square|triangle|star)")
 
@@ -28,17 +30,19 @@ def statement_is_true(example: world.Example, text: str) -> bool | None:
     """Whether what a sentence says is true of the scene, read alone; None: it says nothing."""
     scene = example.scene
     if found := SUM.search(text):
-        word, a, operator, b, result = found.groups()
-        x, y = int(a), int(b)
-        right = {"plus": x + y, "minus": x - y, "times": x * y}[operator] == int(result)
+        word, added, a, operator, b, result = found.groups()
+        x, y = NUMBERS.index(a), NUMBERS.index(b)
+        right = {"plus": x + y, "minus": x - y, "times": x * y}[operator] == NUMBERS.index(result)
+        assert added in (None, b)
         return right and (word is None or count_in(scene, word) == y)
     if found := AGAINST.search(text):
         these, a, those, b, result = found.groups()
-        more = None if int(a) == int(b) else (these if int(a) > int(b) else those)
+        first, second = NUMBERS.index(a), NUMBERS.index(b)
+        more = None if first == second else (these if first > second else those)
         said = next((w for w in (these, those) if result.startswith(f"more {w}")), None)
-        return said == more and (count_in(scene, these), count_in(scene, those)) == (int(a), int(b))
+        return said == more and (count_in(scene, these), count_in(scene, those)) == (first, second)
     if found := COUNT.search(text):
-        return count_in(scene, found[1]) == int(found[2])
+        return count_in(scene, found[1]) == NUMBERS.index(found[2])
     if "answer" in text or "look at" in text or "look for" in text or "I compare" in text:
         return None
     if "First I count" in text:
@@ -97,6 +101,18 @@ def test_a_recovered_mistake_counts_once():
         assert example.labels[-1] == 1
 
 
+def test_claims_are_labelled_as_they_read_and_half_of_them_are_true():
+    rng = random.Random(0)
+    labels = []
+    for example in EXAMPLES[:100]:
+        numbers = {kind: example.scene.count(kind) for kind in world.KINDS}
+        for _ in range(5):
+            claim, _ = world.random_claim(numbers, rng)
+            labels.append(claim.label)
+            assert statement_is_true(example, claim.text) == bool(claim.label), claim
+    assert 200 < sum(labels) < 300
+
+
 def test_flawless_solutions_have_no_wrong_step():
     for seed in range(50):
         example = world.random_example(random.Random(seed), error_rate=0.0)
@@ -122,8 +138,8 @@ def test_notes_name_every_cell_and_count_every_kind():
     for example in EXAMPLES[:50]:
         *cells, counts = world.notes(example.scene).split("\n")
         assert [PLACE.search(line)[0] for line in cells] == list(PLACES)
-        for word, number in re.findall(r"(\w+) (\d+)", counts):
-            assert count_in(example.scene, word) == int(number)
+        for word, number in re.findall(r"(\w+)s (\w+)", counts):
+            assert count_in(example.scene, word) == NUMBERS.index(number)
         assert len(counts.split()) == 16
 
 

@@ -42,7 +42,7 @@ ROWS_AT_ONCE = 64
 
 _DEMO_NOTE = (
     "Scored by the packaged demo model: it knows only its own world of drawn shapes, and in its "
-    "present state it does not tell right steps from wrong ones (see README)."
+    "present state it does not hold steps against the picture (see README)."
 )
 
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}

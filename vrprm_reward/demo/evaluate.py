@@ -16,9 +16,11 @@ from rich.table import Table
 from sklearn.metrics import f1_score
 
 from vrprm_reward.demo import world
+from vrprm_reward.demo.train import PROFILES
 from vrprm_reward.process_reward import DEMO, ProcessReward, load_process_reward
+from vrprm_reward.scoring.scorer import VRPRMScorer
 from vrprm_reward.steps import join_steps
-from vrprm_reward.types import Problem, ProcessScore, Rollout
+from vrprm_reward.types import Problem, ProcessScore, Rollout, Usage
 
 HELD_OUT_SEED = 20_000_003
 """Problems are drawn from this seed; training uses small seeds."""
@@ -35,6 +37,14 @@ class Figures:
     macro_f1: float
     ece: float
     mean_rounds: float
+    """Rounds of judgements in sequence, per scored rollout."""
+
+    mean_prompt_tokens: float
+    """Tokens of all prompts, shared prefixes counted each, per scored rollout."""
+
+    mean_generated_tokens: float
+    """Tokens of thinking, per scored rollout."""
+
     seconds: float
 
 
@@ -93,12 +103,15 @@ def figures(
             unscored += 1
             predicted += [1 - label for label in row]
     done = [score for score in scores if score.scored]
+    total = sum((score.usage for score in done), Usage())
     return Figures(
         steps=len(true),
         unscored=unscored,
         macro_f1=float(f1_score(true, predicted, average="macro")),
         ece=expected_calibration_error(probabilities, scored_labels),
-        mean_rounds=sum(score.usage.rounds for score in done) / max(1, len(done)),
+        mean_rounds=total.rounds / max(1, len(done)),
+        mean_prompt_tokens=total.prompt_tokens / max(1, len(done)),
+        mean_generated_tokens=total.generated_tokens / max(1, len(done)),
         seconds=seconds,
     )
 
@@ -118,28 +131,53 @@ def evaluate(
     profile: Annotated[str, typer.Option(help="Name or path of a profile.")] = "demo",
     rollouts: Annotated[int, typer.Option(help="How many held-out rollouts.")] = 500,
     schedule: Annotated[str, typer.Option(help="lockstep or fixed_point.")] = "lockstep",
+    frames: Annotated[bool, typer.Option(help="One line for each frame instead.")] = False,
 ) -> None:
     """Print held-out figures, with the right images and with images shuffled between problems."""
-    reward = load_process_reward(model, profile=profile, schedule=schedule)  # type: ignore[arg-type]
     examples = held_out(rollouts)
-    table = Table("images", "steps", "macro-F1", "ECE", "unscored", "rounds", "seconds")
+    table = Table(*_COLUMNS)
+    console = Console()
+    console.width = max(console.width, TABLE_WIDTH)
+    if frames:
+        for name in PROFILES:
+            reward = load_process_reward(model, profile=name, schedule=schedule)  # type: ignore[arg-type]
+            found, _ = measure(reward, examples, [rollout_of(example) for example in examples])
+            table.add_row(name, *_cells(found))
+            if isinstance(reward, VRPRMScorer):
+                reward.close()
+        console.print(table)
+        return
+    reward = load_process_reward(model, profile=profile, schedule=schedule)  # type: ignore[arg-type]
     right, scores = measure(reward, examples, [rollout_of(example) for example in examples])
     shuffled, _ = measure(reward, examples, with_shuffled_images(examples))
-    for name, row in (("right", right), ("shuffled", shuffled)):
-        table.add_row(
-            name,
-            str(row.steps),
-            f"{row.macro_f1:.4f}",
-            f"{row.ece:.4f}",
-            str(row.unscored),
-            f"{row.mean_rounds:.2f}",
-            f"{row.seconds:.0f}",
-        )
-    console = Console()
+    table.add_row(profile, *_cells(right))
+    table.add_row(f"{profile}, images shuffled", *_cells(shuffled))
     console.print(table)
     console.print(_by("question type", [e.question_type for e in examples], examples, scores))
     names = [e.errors[0] if e.errors else "none" for e in examples]
     console.print(_by("planted error", names, examples, scores))
+
+
+_COLUMNS = (
+    "profile", "steps", "macro-F1", "ECE", "unscored", "rounds", "prompt tokens", "thinking tokens",
+    "seconds",
+)  # fmt: skip
+
+TABLE_WIDTH = 120
+"""Characters: narrower, the headings would be cut where output is not a terminal."""
+
+
+def _cells(row: Figures) -> tuple[str, ...]:
+    return (
+        str(row.steps),
+        f"{row.macro_f1:.4f}",
+        f"{row.ece:.4f}",
+        str(row.unscored),
+        f"{row.mean_rounds:.2f}",
+        f"{row.mean_prompt_tokens:.0f}",
+        f"{row.mean_generated_tokens:.0f}",
+        f"{row.seconds:.0f}",
+    )
 
 
 def _by(

@@ -28,7 +28,23 @@ class Move:
 
 
 class OutsideError(ValueError):
-    """A step looks for what is beside a place at the edge of the picture."""
+    """A step looks beyond the edge of the picture, or at a number the world has no word for."""
+
+
+NUMBERS = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
+    "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)  # fmt: skip
+"""Numbers are written in words: one token each, right behind the name they belong to."""
+
+
+def spelt(value: str) -> str:
+    """A number in words; any other value as it is. Raises `OutsideError`."""
+    if not value.lstrip("-").isdigit():
+        return value
+    if not 0 <= int(value) < len(NUMBERS):
+        raise OutsideError
+    return NUMBERS[int(value)]
 
 
 def value_of(move: Move, scene: Scene, told: dict[str, str]) -> str:
@@ -77,9 +93,9 @@ def claim_of(move: Move, told: dict[str, str], value: str) -> tuple[str, ...]:
 
 
 def other_number(value: str, rng: random.Random) -> str:
-    """A wrong number one or two away, never negative."""
+    """A wrong number one or two away, never negative unless the value is."""
     offsets = [o for o in (-2, -1, 1, 2) if int(value) + o >= 0]
-    return str(int(value) + rng.choice(offsets))
+    return str(int(value) + rng.choice(offsets or (1, 2)))
 
 
 def other_value(move: Move, value: str, rng: random.Random) -> str:
@@ -98,8 +114,12 @@ def other_value(move: Move, value: str, rng: random.Random) -> str:
 
 
 def words_of(move: Move, told: dict[str, str], value: str, rng: random.Random, redo: bool) -> str:
-    """A sentence for a move; `redo` opens it as a correction of an earlier mistake."""
-    text = _plain_words(move, told, value, rng)
+    """A sentence for a move; `redo` opens it as a correction of an earlier mistake.
+
+    Raises `OutsideError`.
+    """
+    told = {name: spelt(text) for name, text in told.items()}
+    text = _plain_words(move, told, spelt(value), rng)
     if not redo:
         return text
     opening = rng.choice(("Wait, looking again: ", "Let me correct that: ", "No, I was wrong: "))
@@ -125,9 +145,9 @@ def _plain_words(move: Move, told: dict[str, str], value: str, rng: random.Rando
     if move.kind == "sum":
         numbers = [told[name] for name in move.uses]
         if move.constant is not None:
-            numbers.append(str(move.constant))
+            numbers.append(spelt(str(move.constant)))
         doing = {"plus": "Adding", "minus": "Subtracting", "times": "Multiplying by"}[move.operator]
-        with_what = str(move.constant) if move.constant is not None else f"the {move.of[-1].noun()}"
+        with_what = numbers[1] if move.constant is not None else f"the {move.of[-1].noun()}"
         equation = f"{numbers[0]} {move.operator} {numbers[1]} makes {value}"
         return f"{doing} {with_what}: {equation}."
     if move.kind == "compare":

@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vrprm_reward.demo.moves import Move, beside, calculate
+from vrprm_reward.demo.moves import Move, beside, calculate, spelt
 from vrprm_reward.demo.scene import COLOURS, PLACES, SHAPES, Kind, Scene, random_scene
 
 QUESTION_TYPES = ("count", "compare", "locate", "arithmetic")
@@ -57,7 +57,9 @@ def _ask_count(rng: random.Random, scene: Scene) -> Question:
         Move("count", "n", of=(of,)),
         Move("final", "answer", uses=("n",)),
     )
-    return Question(f"How many {of.noun()} are there?", "count", scene, moves, str(scene.count(of)))
+    return Question(
+        f"How many {of.noun()} are there?", "count", scene, moves, spelt(str(scene.count(of)))
+    )
 
 
 def _ask_compare(rng: random.Random, scene: Scene) -> Question:
@@ -133,7 +135,7 @@ def _ask_arithmetic(rng: random.Random, scene: Scene) -> Question | None:
             constant = 2 if operator == "times" else rng.randint(1, 4)
             move = Move("sum", name, uses=(previous,), operator=operator, constant=constant)
             verb = {"plus": "add", "minus": "subtract", "times": "multiply by"}[operator]
-            phrases.append(f"{verb} {constant}")
+            phrases.append(f"{verb} {spelt(str(constant))}")
             numbers = {previous: str(value)}
         value = calculate(move, numbers)
         if not 0 <= value <= LARGEST_NUMBER:
@@ -145,7 +147,7 @@ def _ask_arithmetic(rng: random.Random, scene: Scene) -> Question | None:
     final = Move("final", "answer", uses=(previous,))
     moves = (*_plan(rng, "First I count, then I calculate."), *counts, *sums, final)
     text = ", then ".join(phrases) + ". What is the result?"
-    return Question(text, "arithmetic", scene, moves, str(value))
+    return Question(text, "arithmetic", scene, moves, spelt(str(value)))
 
 
 def random_question(rng: random.Random, kinds: Sequence[str] = QUESTION_TYPES) -> Question:

@@ -78,8 +78,8 @@ class Scene:
 
 
 def random_scene(rng: random.Random) -> Scene:
-    """A scene with about two thirds of its cells filled."""
-    share = rng.uniform(0.45, 0.95)
+    """A scene with about half of its cells filled."""
+    share = rng.uniform(0.25, 0.75)
     return Scene(
         tuple(
             Thing(rng.choice(list(COLOURS)), rng.choice(SHAPES)) if rng.random() < share else None

@@ -1,8 +1,8 @@
 """Train the demo checkpoint from nothing: `python -m vrprm_reward.demo.train --out FOLDER`.
 
-Seeing and judging are learnt side by side: notes are taken from pictures, and solutions are judged
-with the right notes given. Judgements of one rollout share a sequence, so that every token of it
-that asks for a verdict teaches one.
+One skill after another: looking facts up, judging claims by notes, naming what is seen, taking
+notes of it, and then all of it in the frames of the packaged profiles. Judgements of one rollout
+share a sequence, so that every token of it that asks for a verdict teaches one.
 """
 
 import copy
@@ -22,17 +22,21 @@ from rich.console import Console
 from torch.nn.functional import cross_entropy
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from vrprm_reward.demo.look import look_losses
 from vrprm_reward.demo.model import IMAGE_SIDE, build_model
 from vrprm_reward.demo.samples import Sample, random_samples, tokenizer_texts
 from vrprm_reward.demo.tokenizer import train_tokenizer
 from vrprm_reward.engines.local.encode import PromptEncoder
 from vrprm_reward.scoring.profile import Profile, load_profile
 
-PROFILES = {"demo": 0.5, "boxed_continuation": 0.5}
+PROFILES = {
+    "demo": 0.35,
+    "multi_turn": 0.15,
+    "answer_block": 0.2,
+    "score_json": 0.15,
+    "boxed_continuation": 0.15,
+}
 """Packaged profiles the checkpoint is trained to follow, with their share of the samples."""
-
-WEIGHTS = {"text": 0.5}
-"""Weight of a task's mean loss; 1 where none is given."""
 
 VOCABULARY = 1024
 SAVE_EVERY = 500
@@ -50,13 +54,19 @@ class Stage:
     updates: int
     batch_tokens: int
     shares: dict[str, float]
-    """Shares of the kinds of samples."""
+    """Shares of the kinds of samples; none for looking, which has no text."""
 
 
 STAGES = (
-    Stage("see", 700, 1536, {"see": 1.0}),
-    Stage("all", 2400, 2560, {"see": 0.15, "think": 0.15, "judge": 0.7}),
+    Stage("recall", 90, 2048, {"recall": 1.0}),
+    Stage("claims", 330, 2048, {"claims": 0.85, "recall": 0.15}),
+    Stage("look", 120, 0, {}),
+    Stage("see", 280, 1024, {"see": 0.9, "claims": 0.1}),
+    Stage("all", 1150, 2560, {"see": 0.2, "think": 0.2, "judge": 0.45, "claims": 0.15}),
 )
+
+PICTURES = 48
+"""Pictures in an update of the first stage."""
 
 
 def learning_rate(update: int, total: int, peak: float) -> float:
@@ -149,13 +159,18 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     with (out / "training.jsonl").open("w", encoding="utf-8") as log:
         for stage, updates in stages:
-            samples = random_samples(rng, profiles, encoder, stage.shares)
-            for batch in islice(batches(samples, rng, stage.batch_tokens), updates):
+            if stage.shares:
+                samples = random_samples(rng, profiles, encoder, stage.shares)
+                drawn = batches(samples, rng, stage.batch_tokens)
+                asked: Iterator[dict[str, torch.Tensor]] = (
+                    losses(model, encoder, batch) for batch in drawn
+                )
+            else:
+                asked = look_losses(model, encoder, demo_profile("demo"), rng, PICTURES)
+            for found in islice(asked, updates):
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(update, total, peak)
-                found = losses(model, encoder, batch)
-                weighted = [WEIGHTS.get(task, 1.0) * loss for task, loss in found.items()]
-                torch.stack(weighted).sum().backward()  # type: ignore[no-untyped-call]
+                torch.stack([*found.values()]).sum().backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimizer.step()
                 optimizer.zero_grad()

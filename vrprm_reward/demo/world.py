@@ -17,6 +17,7 @@ from vrprm_reward.demo.moves import (
     claim_of,
     other_number,
     other_value,
+    spelt,
     value_of,
     words_of,
 )
@@ -169,10 +170,50 @@ def random_example(rng: random.Random, error_rate: float = 0.8) -> Example:
     return solve(random_question(rng), rng, error_rate)
 
 
+def random_claim(numbers: dict[Kind, int], rng: random.Random) -> tuple[WorldStep, Move]:
+    """A step about how many there are of some kinds, true or false with equal chances."""
+    while True:
+        first, second = rng.sample(list(numbers), 2)
+        told = {"a": str(numbers[first]), "b": str(numbers[second])}
+        kind = rng.choices(("count", "sum", "compare"), (7, 2, 1))[0]
+        words = (first.noun(), second.noun())
+        operator = rng.choice(("plus", "plus", "minus"))
+        uses = () if kind == "count" else ("a", "b")
+        of = {"count": (first,), "sum": (second,), "compare": (first, second)}[kind]
+        move = Move(kind, "n", uses=uses, of=of, operator=operator, words=words)
+        value = told["a"] if kind == "count" else value_of(move, _NO_SCENE, told)
+        true = claim_of(move, told, value)
+        if rng.random() < 0.5:
+            if uses and rng.random() < 0.5:
+                told = told | {"b": other_number(told["b"], rng)}
+                value = value_of(move, _NO_SCENE, told)
+            else:
+                value = other_value(move, value, rng)
+        try:
+            text = words_of(move, told, value, rng, redo=False)
+        except OutsideError:
+            continue
+        return WorldStep(text, int(claim_of(move, told, value) == true)), move
+
+
+_NO_SCENE = Scene((None,) * 9)
+
+
 def notes(scene: Scene) -> str:
     """What a careful reader notes: what is in every cell, then how many there are of each kind."""
     cells = zip(PLACES, scene.cells, strict=True)
     lines = [f"{place} {thing or 'nothing'}" for place, thing in cells]
-    kinds = [*(Kind(colour=c) for c in COLOURS), *(Kind(shape=s) for s in SHAPES)]
-    counts = [f" {kind.noun().split()[0]} {scene.count(kind)}" for kind in kinds]
-    return "\n".join(lines) + "\n" + "".join(counts)
+    return "\n".join(lines) + "\n" + "".join(counts(scene))
+
+
+def counts(scene: Scene) -> list[str]:
+    """The number of things of every colour and every shape: " reds two"."""
+    return [count_note(kind, scene.count(kind)) for kind in KINDS]
+
+
+KINDS = (*(Kind(colour=c) for c in COLOURS), *(Kind(shape=s) for s in SHAPES))
+
+
+def count_note(kind: Kind, number: int) -> str:
+    """Plurals keep these names apart from the ones in the lines about cells."""
+    return f" {kind.colour or kind.shape}s {spelt(str(number))}"

@@ -1,0 +1,42 @@
+"""What every visual token is to name."""
+
+import random
+from itertools import islice
+
+import pytest
+import torch
+
+from vrprm_reward import load_profile
+from vrprm_reward.demo.look import look_losses, words_of_cells
+from vrprm_reward.demo.model import build_model
+from vrprm_reward.demo.scene import Scene, Thing
+from vrprm_reward.demo.train import make_encoder
+
+
+def test_cells_are_named_in_the_order_of_visual_tokens():
+    things = [None] * 9
+    things[1], things[5] = Thing("green", "star"), Thing("red", "circle")
+    words = words_of_cells(Scene(tuple(things)))
+    assert words["row"] == ["top"] * 3 + ["middle"] * 3 + ["bottom"] * 3
+    assert words["column"] == [" left", " center", " right"] * 3
+    assert words["colour"] == [" nothing", " green", *[" nothing"] * 3, " red", *[" nothing"] * 3]
+    assert words["shape"] == [None, " star", None, None, None, " circle", None, None, None]
+
+
+def test_looking_starts_at_guessing_and_is_learnt_from_pictures(demo_tokenizer):
+    torch.manual_seed(0)
+    model = build_model(demo_tokenizer)
+    encoder = make_encoder(demo_tokenizer, load_profile("demo"), model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    asked = look_losses(model, encoder, load_profile("demo"), random.Random(0), pictures=8)
+    first = last = {}
+    for found in islice(asked, 30):
+        first = first or {name: loss.item() for name, loss in found.items()}
+        torch.stack([*found.values()]).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        last = {name: loss.item() for name, loss in found.items()}
+    assert set(first) == {"row", "column", "colour", "shape"}
+    assert first["row"] == pytest.approx(1.1, abs=0.4)
+    assert last["row"] < 0.5 * first["row"]
+    assert last["colour"] < 0.5 * first["colour"]
