@@ -3,7 +3,9 @@
 import pytest
 
 from vrprm_reward import ProcessScore, Step
+from vrprm_reward.demo import world
 from vrprm_reward.demo.evaluate import (
+    cells_noted_right,
     expected_calibration_error,
     figures,
     held_out,
@@ -46,3 +48,14 @@ def test_held_out_rollouts_keep_their_steps_and_shuffling_moves_only_the_images(
     shuffled = with_shuffled_images(examples)
     assert [r.response for r in shuffled] == [r.response for r in rollouts]
     assert shuffled[0].problem.images[0] is examples[1].image
+
+
+def test_cells_count_as_noted_only_where_the_thinking_describes_them_as_they_are():
+    example = held_out(1)[0]
+    lines = world.notes(example.scene).split("\n")
+    half_right = "\n".join([*lines[:4], *("somewhere something" for _ in range(5))])
+    scores = [
+        scored(0.5).model_copy(update={"thinking": thinking})
+        for thinking in ("\n".join(lines), half_right, "")
+    ]
+    assert [cells_noted_right([example], [score]) for score in scores] == [1, 4 / 9, 0]

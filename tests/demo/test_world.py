@@ -9,7 +9,7 @@ from PIL import Image
 from vrprm_reward.demo import world
 from vrprm_reward.demo.moves import NUMBERS
 from vrprm_reward.demo.questions import QUESTION_TYPES
-from vrprm_reward.demo.scene import COLUMNS, PLACES, Kind, Scene, Thing, draw
+from vrprm_reward.demo.scene import COLUMNS, KINDS, PLACES, Kind, Scene, Thing, draw
 
 EXAMPLES = [world.random_example(random.Random(seed)) for seed in range(400)]
 WORD = r"(red|green|blue|yellow|circles|squares|triangles|stars)(?: shapes)?"
@@ -105,7 +105,7 @@ def test_claims_are_labelled_as_they_read_and_half_of_them_are_true():
     rng = random.Random(0)
     labels = []
     for example in EXAMPLES[:100]:
-        numbers = {kind: example.scene.count(kind) for kind in world.KINDS}
+        numbers = {kind: example.scene.count(kind) for kind in KINDS}
         for _ in range(5):
             claim, _ = world.random_claim(numbers, rng)
             labels.append(claim.label)

@@ -16,6 +16,7 @@ from rich.table import Table
 from sklearn.metrics import f1_score
 
 from vrprm_reward.demo import world
+from vrprm_reward.demo.scene import PLACES
 from vrprm_reward.demo.train import PROFILES
 from vrprm_reward.process_reward import DEMO, ProcessReward, load_process_reward
 from vrprm_reward.scoring.scorer import VRPRMScorer
@@ -156,6 +157,7 @@ def evaluate(
     console.print(_by("question type", [e.question_type for e in examples], examples, scores))
     names = [e.errors[0] if e.errors else "none" for e in examples]
     console.print(_by("planted error", names, examples, scores))
+    console.print(f"Cells described as they are: {cells_noted_right(examples, scores):.4f}")
 
 
 _COLUMNS = (
@@ -186,15 +188,30 @@ def _by(
     examples: Sequence[world.Example],
     scores: Sequence[ProcessScore],
 ) -> Table:
-    """Share of steps judged right, by a property of the rollout."""
-    found: dict[str, list[bool]] = defaultdict(list)
+    """Share of steps judged right, of all and of each label, by a property of the rollout."""
+    found: dict[str, dict[int, list[bool]]] = defaultdict(lambda: {0: [], 1: []})
     for name, example, score in zip(names, examples, scores, strict=True):
         judged = score.judgements or [1 - label for label in example.labels]
-        found[name] += [a == b for a, b in zip(judged, example.labels, strict=True)]
-    table = Table(title, "steps", "accuracy")
+        for verdict, label in zip(judged, example.labels, strict=True):
+            found[name][label].append(verdict == label)
+    table = Table(title, "accuracy", "wrong steps found", "right steps passed")
     for name, hits in sorted(found.items()):
-        table.add_row(name, str(len(hits)), f"{sum(hits) / len(hits):.4f}")
+        table.add_row(name, _share(hits[0] + hits[1]), _share(hits[0]), _share(hits[1]))
     return table
+
+
+def _share(hits: Sequence[bool]) -> str:
+    return f"{sum(hits) / len(hits):.4f} of {len(hits)}" if hits else "none"
+
+
+def cells_noted_right(examples: Sequence[world.Example], scores: Sequence[ProcessScore]) -> float:
+    """Share of the cells of all pictures that the thinking describes as they are."""
+    hits = 0
+    for example, score in zip(examples, scores, strict=True):
+        lines = (score.thinking or "").split("\n")
+        cells = world.notes(example.scene).split("\n")[: len(PLACES)]
+        hits += sum(cell in lines for cell in cells)
+    return hits / (len(examples) * len(PLACES))
 
 
 if __name__ == "__main__":

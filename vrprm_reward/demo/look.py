@@ -1,4 +1,4 @@
-"""The first thing the demo model learns: every visual token names its place and what is there."""
+"""How the demo model learns to see: every visual token names its place and what is there."""
 
 import random
 from collections.abc import Iterator

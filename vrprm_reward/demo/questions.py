@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vrprm_reward.demo.moves import Move, beside, calculate, spelt
-from vrprm_reward.demo.scene import COLOURS, PLACES, SHAPES, Kind, Scene, random_scene
+from vrprm_reward.demo.scene import COLOURS, KINDS, PLACES, SHAPES, Kind, Scene, random_scene
 
 QUESTION_TYPES = ("count", "compare", "locate", "arithmetic")
 LARGEST_NUMBER = 15
@@ -31,8 +31,7 @@ def random_kind(rng: random.Random) -> Kind:
 
 def random_kinds(rng: random.Random, count: int) -> list[Kind]:
     """Different kinds."""
-    kinds = [*(Kind(colour=c) for c in COLOURS), *(Kind(shape=s) for s in SHAPES)]
-    return rng.sample(kinds, count)
+    return rng.sample(KINDS, count)
 
 
 def _plan(rng: random.Random, *texts: str) -> tuple[Move, ...]:

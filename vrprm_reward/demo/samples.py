@@ -5,12 +5,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from types import MappingProxyType
 from typing import NamedTuple
 
 from vrprm_reward.demo import world
 from vrprm_reward.demo.moves import NUMBERS, spelt
-from vrprm_reward.demo.scene import COLOURS, SHAPES, Kind, draw, random_scene
+from vrprm_reward.demo.scene import COLOURS, KINDS, SHAPES, Kind, draw, random_scene
 from vrprm_reward.engines.engine import Message, Prompt
 from vrprm_reward.engines.local.encode import PromptEncoder
 from vrprm_reward.images import FinalImage, final_pixels
@@ -115,7 +114,7 @@ def recall_sample(rng: random.Random, encoder: PromptEncoder) -> Sample:
 
 def _random_numbers(rng: random.Random) -> dict[Kind, int]:
     """Numbers that nobody could guess, of every kind in any order."""
-    kinds = rng.sample(world.KINDS, len(world.KINDS))
+    kinds = rng.sample(KINDS, len(KINDS))
     return {kind: rng.randint(0, 7) for kind in kinds}
 
 
@@ -239,34 +238,17 @@ def _common(first: Sequence[int], second: Sequence[int]) -> int:
 
 
 def _answered(
-    encoder: PromptEncoder,
-    prompt: Prompt,
-    answer: str,
-    task: str,
-    spots: Mapping[int, str] = MappingProxyType({}),
+    encoder: PromptEncoder, prompt: Prompt, answer: str, task: str, spots: Mapping[int, str]
 ) -> Sample:
+    """A prompt and its answer, all to be learnt; `spots` are other tasks by character."""
     start = encoder.encode(prompt)
-    written = _written(encoder, tuple(int(i) for i in start.ids), answer, spots, task)
-    return replace(written, images=start.images)
-
-
-def _written(
-    encoder: PromptEncoder,
-    start: tuple[int, ...],
-    text: str,
-    spots: Mapping[int, str],
-    task: str,
-) -> Sample:
-    """`start`, then `text`, all of it to be learnt; `spots` are tasks of tokens by character."""
-    coded = encoder.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    ids = tuple(coded["input_ids"])
-    begins = [begin for begin, _ in coded["offset_mapping"]]
+    coded = encoder.tokenizer(answer, add_special_tokens=False, return_offsets_mapping=True)
+    end, begins = coded["input_ids"], (begin for begin, _ in coded["offset_mapping"])
     targets = tuple(
         Target(len(start) + i - 1, token, spots.get(begin, task))
-        for i, (token, begin) in enumerate(zip(ids, begins, strict=True))
-        if len(start) + i > 0
+        for i, (token, begin) in enumerate(zip(end, begins, strict=True))
     )
-    return Sample(start + ids, (), targets)
+    return Sample((*(int(i) for i in start.ids), *end), start.images, targets)
 
 
 def random_samples(

@@ -54,6 +54,13 @@ class Kind:
         return f"{self.colour} {words}" if self.colour else words
 
 
+KINDS = (
+    *(Kind(colour=colour) for colour in COLOURS),
+    *(Kind(shape=shape) for shape in SHAPES),
+)
+"""Every colour and every shape: what is counted in this world."""
+
+
 @dataclass(frozen=True)
 class Scene:
     """Nine cells in reading order, each with a thing or empty."""

@@ -66,7 +66,7 @@ STAGES = (
 )
 
 PICTURES = 48
-"""Pictures in an update of the first stage."""
+"""Pictures in an update of the stage that has no text."""
 
 
 def learning_rate(update: int, total: int, peak: float) -> float:

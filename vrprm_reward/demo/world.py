@@ -22,7 +22,7 @@ from vrprm_reward.demo.moves import (
     words_of,
 )
 from vrprm_reward.demo.questions import LARGEST_NUMBER, Question, random_question
-from vrprm_reward.demo.scene import COLOURS, PLACES, SHAPES, Kind, Scene, draw
+from vrprm_reward.demo.scene import COLOURS, KINDS, PLACES, Kind, Scene, draw
 
 ERRORS = {"misread": 3, "slip": 2, "carry": 2, "unsupported": 1}
 """Kinds of planted errors with how often each is tried."""
@@ -209,9 +209,6 @@ def notes(scene: Scene) -> str:
 def counts(scene: Scene) -> list[str]:
     """The number of things of every colour and every shape: " reds two"."""
     return [count_note(kind, scene.count(kind)) for kind in KINDS]
-
-
-KINDS = (*(Kind(colour=c) for c in COLOURS), *(Kind(shape=s) for s in SHAPES))
 
 
 def count_note(kind: Kind, number: int) -> str:
