@@ -6,8 +6,12 @@ Run by `make integration` in an environment that has vLLM, verl, OpenRLHF and TR
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from tests.integration.processes import ServerProcess, vllm, vrprm_serve
+
+# A core for this process and one for vLLM: their threads, spinning, would get in each other's way.
+torch.set_num_threads(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:

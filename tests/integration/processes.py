@@ -124,6 +124,7 @@ def vllm(
         VLLM_CPU_KVCACHE_SPACE="1",
         # Bound threads would put two servers, and this process, on the same core.
         VLLM_CPU_OMP_THREADS_BIND="nobind",
+        OMP_NUM_THREADS="1",
     )
     server.url = f"http://127.0.0.1:{port}"
     try:
