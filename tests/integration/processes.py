@@ -66,10 +66,11 @@ class ServerProcess:
                 raise AssertionError(f"{self.process.args}: {what}\n{self.text[-4000:]}")
             time.sleep(0.2)
 
-    def answers(self, path: str) -> bool:
+    def answers(self, path: str, token: str | None = None) -> bool:
         """Whether `GET path` is answered with 200."""
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         try:
-            return httpx2.get(self.url + path, timeout=10).status_code == 200
+            return httpx2.get(self.url + path, headers=headers, timeout=10).status_code == 200
         except httpx2.HTTPError:
             return False
 
@@ -135,10 +136,17 @@ def vllm(
 
 
 @contextlib.contextmanager
-def vrprm_serve(folder: Path, *options: str) -> Iterator[ServerProcess]:
-    """`vrprm-reward serve` with its model loaded. Only its own options stand in `options`."""
+def vrprm_serve(folder: Path, *options: str, token: str | None = None) -> Iterator[ServerProcess]:
+    """`vrprm-reward serve` on a free port, with its model loaded.
+
+    Args:
+        folder: where its log is written.
+        options: the rest of its command line.
+        token: what opens it.
+    """
     command = [sys.executable, "-m", "vrprm_reward.cli", "serve", "--port", "0", *options]
-    server = ServerProcess(command, folder / f"serve-{time.monotonic_ns()}.log")
+    secrets = {} if token is None else {"VRPRM_TOKEN": token}
+    server = ServerProcess(command, folder / f"serve-{time.monotonic_ns()}.log", **secrets)
 
     def listening() -> bool:
         found = re.search(r"listening on (http://\S+)", server.text)
@@ -147,7 +155,7 @@ def vrprm_serve(folder: Path, *options: str) -> Iterator[ServerProcess]:
 
     try:
         server.wait_until(listening)
-        server.wait_until(lambda: server.answers("/ready"))
+        server.wait_until(lambda: server.answers("/ready", token))
         yield server
     finally:
         server.kill()
