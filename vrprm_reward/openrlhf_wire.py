@@ -7,7 +7,7 @@ label column. The server and the adapter read both here.
 
 import json
 import re
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from vrprm_reward.errors import LabelError
 
@@ -74,7 +74,7 @@ def read_label(value: Any) -> Label:
     return Label(question, None if images is None else tuple(images), answer)
 
 
-def is_text(value: Any) -> bool:
+def is_text(value: Any) -> TypeGuard[str]:
     """Whether it is a text that UTF-8 can hold, unlike half of a surrogate pair."""
     return isinstance(value, str) and not re.search("[\ud800-\udfff]", value)
 

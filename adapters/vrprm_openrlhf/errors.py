@@ -33,7 +33,7 @@ class UnscoredError(OpenRLHFError):
     code = "openrlhf_unscored"
 
 
-class RunStopped(BaseException):  # noqa: N818  no Exception on purpose
+class RunStopped(BaseException):
     """Stops a run from inside a reward function.
 
     OpenRLHF logs every `Exception` of a reward function at level INFO and goes on with a missing

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 SETUP_HOOK = "worker_process_setup_hook"
-PREFIX = "VRPRM_"
+PREFIX = "VRPRM_OPENRLHF_"
 
 _PATCHES = {
     "openrlhf.trainer.ppo_utils.experience_maker": ("vrprm_openrlhf.patch", "patch_module"),
@@ -47,8 +47,8 @@ def installed() -> bool:
 def runtime_env_hook(runtime_env: dict[str, Any] | None) -> dict[str, Any]:
     """For RAY_RUNTIME_ENV_HOOK: the runtime environment of a job, with `install` in every worker.
 
-    The variables VRPRM_* of the launching process go along, so that all workers have the same
-    settings.
+    The variables VRPRM_OPENRLHF_* of the launching process go along, so that all workers have the
+    same settings. A token does not: Ray shows these variables to everyone.
 
     Raises:
         RuntimeError: the environment has another worker_process_setup_hook already.

@@ -97,4 +97,5 @@ def unpack_masked(info: dict[str, Any], size: int) -> torch.Tensor:
             f"{MASKED} has {masked.numel()} values for {size} rollouts: some rollouts of this run "
             "come from another executor or server"
         )
-    return masked.reshape(-1) > 0.5
+    flags: torch.Tensor = masked.reshape(-1) > 0.5
+    return flags
