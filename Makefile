@@ -3,7 +3,12 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint types clean
+# `make integration` needs an environment of its own: vLLM, verl, OpenRLHF and TRL in one.
+INTEGRATION_VENV  ?= .venv-integration
+INTEGRATION_BIN   := $(INTEGRATION_VENV)/bin
+INTEGRATION_PARTS := $(shell find requirements/integration tests/integration/environment -type f)
+
+.PHONY: demo test lint types integration clean
 
 demo: $(VENV)/.installed
 	$(BIN)/vrprm-reward score examples/shapes/rollouts.jsonl
@@ -19,6 +24,9 @@ lint: $(VENV)/.installed-dev
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
+integration: $(INTEGRATION_VENV)/.installed
+	PYTHONPATH=$(CURDIR):$(CURDIR)/adapters $(INTEGRATION_BIN)/python -m pytest tests/integration
+
 # torch comes first and pinned: an unpinned torch pulls a CUDA build of several gigabytes.
 $(VENV)/.installed: pyproject.toml requirements/torch.txt requirements/local.txt
 	$(PYTHON) -m venv $(VENV)
@@ -30,5 +38,18 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements/server.txt requirements/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/server.txt -r requirements/dev.txt
 	touch $@
 
+# vLLM pulls two packages whose builds break transformers' import beside a CPU torch. deepspeed is
+# built without compiling anything. The folder `site` holds what stands in for CUDA parts.
+$(INTEGRATION_VENV)/.installed: $(INTEGRATION_PARTS)
+	$(PYTHON) -m venv $(INTEGRATION_VENV)
+	$(INTEGRATION_BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  -r requirements/integration/packages.txt -c requirements/integration/constraints.txt
+	$(INTEGRATION_BIN)/python -m pip uninstall --quiet --yes torchaudio torchcodec
+	DS_BUILD_OPS=0 $(INTEGRATION_BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --no-deps --no-build-isolation -r requirements/integration/frameworks.txt
+	cp -r tests/integration/environment/site/. \
+	  "$$($(INTEGRATION_BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(INTEGRATION_VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

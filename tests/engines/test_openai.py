@@ -22,7 +22,7 @@ from vrprm_reward.engines.openai.errors import (
     TemplateRefusedError,
 )
 from vrprm_reward.engines.openai.options import OpenAIOptions
-from vrprm_reward.engines.openai.servers import parse_urls
+from vrprm_reward.engines.openai.urls import parse_urls
 from vrprm_reward.engines.openai.wire import read_judgement, too_long
 from vrprm_reward.errors import EngineClosedError, InputError, PromptTooLongError
 from vrprm_reward.images import FinalImage

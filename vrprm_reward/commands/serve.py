@@ -1,6 +1,7 @@
 """`vrprm-reward serve`: the HTTP reward server."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +10,8 @@ from pydantic import SecretStr, ValidationError
 
 from vrprm_reward.commands.score import complete_profile, step_settings
 from vrprm_reward.engines.local.options import LocalOptions
+from vrprm_reward.engines.openai.options import DEFAULT_OPENAI_OPTIONS, OpenAIOptions
+from vrprm_reward.engines.openai.urls import parse_urls
 from vrprm_reward.errors import InputError, MissingExtraError
 from vrprm_reward.images import ImageSettings
 from vrprm_reward.process_reward import DEMO, load_process_reward
@@ -23,18 +26,62 @@ _OPTIONS = {
     "unscored_reward": "--unscored-reward",
     "score_seconds": "--score-seconds",
     "drain_seconds": "--drain-seconds",
+    "upstream_seconds": "--upstream-seconds",
 }
 
 
 def serve(
     model: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="demo|PATH|ID",
             help="The demo, the folder of a checkpoint, or a model id.",
+            show_default=DEMO,
             rich_help_panel="Model",
         ),
-    ] = DEMO,
+    ] = None,
+    upstream: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL[,URL]",
+            help="Instead of --model: score through these vLLM or SGLang servers of one model.",
+            rich_help_panel="Model",
+        ),
+    ] = None,
+    upstream_model: Annotated[
+        str,
+        typer.Option(
+            metavar="ID",
+            help="Name of the model at --upstream; auto: the first that is listed.",
+            rich_help_panel="Model",
+        ),
+    ] = DEFAULT_OPENAI_OPTIONS.model,
+    upstream_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="VRPRM_UPSTREAM_KEY",
+            metavar="KEY",
+            help="API key of --upstream. Others see command lines: prefer the variable.",
+            rich_help_panel="Model",
+        ),
+    ] = None,
+    upstream_in_flight: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Most requests at one --upstream server at one time.",
+            rich_help_panel="Limits",
+        ),
+    ] = DEFAULT_OPENAI_OPTIONS.max_in_flight,
+    upstream_seconds: Annotated[
+        float,
+        typer.Option(
+            metavar="S",
+            help="How long to wait at the start for --upstream servers that do not answer yet.",
+            rich_help_panel="Limits",
+        ),
+    ] = _DEFAULTS.upstream_seconds,
     profile: Annotated[
         str | None,
         typer.Option(
@@ -207,6 +254,10 @@ def serve(
     """
     steps = step_settings(split, separator, part)
     with plain_errors(open_console(sys.stderr)):
+        local = LocalOptions(device=device, dtype=dtype, pass_tokens=pass_tokens)
+        openai = OpenAIOptions(
+            model=upstream_model, api_key=upstream_key, max_in_flight=upstream_in_flight
+        )
         settings = _settings(
             tokens=_tokens(token, token_file),
             unscored_reward=unscored_reward,
@@ -218,15 +269,17 @@ def serve(
             max_running=max_running,
             score_seconds=score_seconds,
             drain_seconds=drain_seconds,
+            upstream_seconds=upstream_seconds,
         )
         reward = load_process_reward(
-            model,
+            _place(model, upstream, local, openai),
             profile=profile,
             steps=steps,
             images=settings.images,
             schedule=schedule,
             keep_scores=keep_scores,
-            local=LocalOptions(device=device, dtype=dtype, pass_tokens=pass_tokens),
+            local=local,
+            openai=openai,
         )
         try:
             from vrprm_reward.server.run import run_server
@@ -237,6 +290,28 @@ def serve(
             ) from error
         status = run_server(reward, settings, host=host, port=port, log_level=log_level)
     raise typer.Exit(status)
+
+
+def _place(
+    model: str | None, upstream: str | None, local: LocalOptions, openai: OpenAIOptions
+) -> str:
+    """The name under which `load_process_reward` finds what scores."""
+    if upstream is None:
+        # The key may come from the environment, where it stands for other programs too.
+        if replace(openai, api_key=None) != DEFAULT_OPENAI_OPTIONS:
+            raise InputError("--upstream-… options change nothing without --upstream")
+        return model or DEMO
+    if model is not None:
+        raise InputError(
+            f"--model {model!r} and --upstream exclude one another: the model is the one that "
+            "those servers serve (--upstream-model names it)"
+        )
+    if local != LocalOptions():
+        raise InputError(
+            "--device, --dtype and --pass-tokens are for a model in this process: set them where "
+            "the --upstream servers are started"
+        )
+    return "openai+" + ",".join(parse_urls(upstream.split(",")))
 
 
 def _settings(**values: object) -> ServerSettings:

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import hashlib
+import logging
 import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -12,6 +14,11 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
+from vrprm_reward.engines.openai.errors import (
+    ServerFailedError,
+    ServerTimeoutError,
+    ServerUnreachableError,
+)
 from vrprm_reward.process_reward import ProcessReward
 from vrprm_reward.server.admission import (
     Admission,
@@ -38,8 +45,14 @@ from vrprm_reward.server.security import announced_size, read_body, until_gone
 from vrprm_reward.server.settings import ServerSettings
 from vrprm_reward.types import ProcessScore
 
+_log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 Parsed = TypeVar("Parsed", bound=BaseModel)
+
+_NOT_YET = (ServerUnreachableError, ServerTimeoutError, ServerFailedError)
+_BETWEEN_TRIES = 1.0
+"""Seconds between two rounds of attempts to reach model servers."""
 
 _READERS = 16
 """Threads that parse requests and read images; apart from those of the reward model."""
@@ -67,6 +80,8 @@ class Service:
     async def load(self) -> None:
         """Load the model now, if it is one that loads on first use.
 
+        Model servers that do not answer yet are waited for.
+
         Raises:
             VRPRMError: it cannot be loaded.
         """
@@ -80,7 +95,7 @@ class Service:
         def load() -> None:
             failure = None
             try:
-                getattr(self._reward, "engine", None)
+                _load(self._reward, self.settings.upstream_seconds)
             except Exception as error:  # noqa: BLE001  whatever a model may raise
                 failure = error
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody asks any more
@@ -227,6 +242,21 @@ class Service:
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+
+
+def _load(reward: ProcessReward, seconds: float) -> None:
+    """Make the engine, if there is one; again and again while its servers do not answer."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            getattr(reward, "engine", None)
+        except _NOT_YET as error:
+            if time.monotonic() > end:
+                raise
+            _log.warning("the model servers do not answer yet: %s", error)
+            time.sleep(_BETWEEN_TRIES)
+        else:
+            return
 
 
 def _parsed(model: type[Parsed], body: bytes) -> Parsed:

@@ -60,6 +60,10 @@ class ServerSettings(BaseModel):
     drain_seconds: float = Field(default=180.0, ge=0, allow_inf_nan=False)
     """Seconds after SIGTERM for what was let in to finish."""
 
+    upstream_seconds: float = Field(default=900.0, ge=0, allow_inf_nan=False)
+    """Seconds to wait at the start for model servers that do not answer yet; they may take
+    minutes to load their model. `/ready` says `loading` meanwhile."""
+
     ready_seconds: float = Field(default=30.0, gt=0, allow_inf_nan=False)
     """How long a scored rollout counts as proof that the model answers, in seconds; after that
     `/ready` asks it to score a canary."""

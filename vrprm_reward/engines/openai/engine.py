@@ -15,7 +15,8 @@ from vrprm_reward.engines.openai.errors import ServerError, ServerRefusedError, 
 from vrprm_reward.engines.openai.http import PassingFailure
 from vrprm_reward.engines.openai.options import DEFAULT_OPENAI_OPTIONS, OpenAIOptions
 from vrprm_reward.engines.openai.probe import Ask, Render
-from vrprm_reward.engines.openai.servers import Fleet, Server, parse_urls
+from vrprm_reward.engines.openai.servers import Fleet, Server
+from vrprm_reward.engines.openai.urls import parse_urls
 from vrprm_reward.engines.openai.wire import Json, Route
 from vrprm_reward.errors import EngineClosedError
 

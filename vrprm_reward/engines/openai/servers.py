@@ -21,7 +21,6 @@ from vrprm_reward.engines.openai.errors import (
 from vrprm_reward.engines.openai.http import PassingFailure
 from vrprm_reward.engines.openai.options import OpenAIOptions
 from vrprm_reward.engines.openai.wire import Json, Route, Way
-from vrprm_reward.errors import InputError
 
 T = TypeVar("T")
 
@@ -115,26 +114,6 @@ class Server:
         self.images.clear()
 
 
-def parse_urls(urls: Sequence[str]) -> tuple[str, ...]:
-    """Base URLs, checked, with `/v1` where no path was given. Raises `InputError`."""
-    if isinstance(urls, str) or not urls:
-        raise InputError(f"{urls!r}: pass a list of base URLs such as ['http://127.0.0.1:8000/v1']")
-    found = []
-    for url in urls:
-        try:
-            parts = urlsplit(url.strip())
-            usable = parts.scheme in ("http", "https") and bool(parts.hostname)
-            _ = parts.port
-        except ValueError:
-            usable = False
-        if not usable or parts.query or parts.fragment:
-            raise InputError(f"{url!r} is no base URL: write it like http://127.0.0.1:8000/v1")
-        found.append(url.strip().rstrip("/") + ("" if parts.path.strip("/") else "/v1"))
-    if len(set(found)) < len(found):
-        raise InputError(f"a base URL stands twice in {found}: name each server once")
-    return tuple(found)
-
-
 @dataclass
 class _Waiter:
     share: Hashable
@@ -146,7 +125,7 @@ class Fleet:
     """Some servers of the same model. Made and used inside one event loop.
 
     Args:
-        urls: base URLs, as `parse_urls` returns them.
+        urls: base URLs, as `urls.parse_urls` returns them.
         options: times and limits.
     """
 

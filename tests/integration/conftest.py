@@ -1,0 +1,30 @@
+"""One real vLLM and one reward server, shared by all tests against real frameworks.
+
+Run by `make integration` in an environment that has vLLM, verl, OpenRLHF and TRL.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.processes import ServerProcess, vllm, vrprm_serve
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Other people's code warns as it likes; ours must not.
+    config.addinivalue_line("filterwarnings", "ignore")
+    config.addinivalue_line("filterwarnings", "error:::vrprm_")
+
+
+@pytest.fixture(scope="session")
+def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """vLLM with the packaged demo checkpoint; `openai+{url}/v1` scores through it."""
+    with vllm(tmp_path_factory.mktemp("vllm")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def reward_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """`vrprm-reward serve` with the demo checkpoint in process, `/get_reward` included."""
+    with vrprm_serve(tmp_path_factory.mktemp("serve"), "--unscored-reward", "-1") as server:
+        yield server

@@ -1,0 +1,1 @@
+"""Only `distributed` is stood in for."""
