@@ -71,7 +71,9 @@ class AgentExecutor(SingleTurnAgentExecutor):  # type: ignore[misc]
         ((first, last),) = output["action_ranges"]
         tokenizer = getattr(hf_tokenizer, "tokenizer", hf_tokenizer)
         ids = list(output["observation_tokens"][first:last])
-        response: str = tokenizer.decode(ids, skip_special_tokens=True)
+        response: str = tokenizer.decode(
+            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
         judged = await self._judged(row, response, images)
         output["reward"] = judged.scalar
         output["scores"] = judged.filter_score
