@@ -1,4 +1,5 @@
-"""The command line: every command, mounted. What a command does stands in `commands/`.
+"""The command line: every command, mounted. What a command does stands in `commands/`, and in
+the `commands.py` of an adapter.
 
 Nothing heavy is imported here, so that `--help` and shell completion answer at once.
 """
@@ -7,6 +8,7 @@ from importlib import metadata
 from typing import Annotated
 
 import typer
+from vrprm_openrlhf import commands as openrlhf
 
 from vrprm_reward.commands import doctor, profile, score, serve
 
@@ -20,9 +22,16 @@ app = typer.Typer(
 )
 app.command("score", help=score.HELP, epilog=score.EPILOG)(score.score)
 app.command("serve")(serve.serve)
-app.command("doctor")(doctor.doctor)
+_doctors = typer.Typer(name="doctor", invoke_without_command=True)
+_doctors.callback()(doctor.doctor)
+_doctors.command("openrlhf")(openrlhf.doctor_openrlhf)
+app.add_typer(_doctors)
 app.add_typer(profile.app, name="profile")
 app.command("chat-template")(profile.chat_template)
+app.add_typer(openrlhf.app)
+app.command("openrlhf-data", help=openrlhf.DATA_HELP, epilog=openrlhf.DATA_EPILOG)(
+    openrlhf.openrlhf_data
+)
 
 
 def _print_version(wanted: bool) -> None:

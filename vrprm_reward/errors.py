@@ -11,6 +11,7 @@
     │   ├── ProfileError                 a profile file that is not usable
     │   ├── AlignmentError               tokens that do not spell the text they are said to spell
     │   ├── CheckpointError              a folder or name that is not a usable vision checkpoint
+    │   ├── LabelError                   a label column that does not carry a problem
     │   └── RowError                     a row of an input file, with its line and field
     ├── ResponseError                    the response itself cannot be judged (its own fault)
     ├── EngineError                      the engine failed (our fault)
@@ -90,6 +91,12 @@ class CheckpointError(InputError):
     """A model folder or name that is not a usable vision-language checkpoint."""
 
     code = "checkpoint"
+
+
+class LabelError(InputError):
+    """A label, in OpenRLHF's sense, that does not carry what a rollout's problem needs."""
+
+    code = "label"
 
 
 class RowError(InputError):

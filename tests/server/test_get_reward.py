@@ -18,7 +18,7 @@ from tests.server.doubles import (
     until,
 )
 from vrprm_reward.images import ImageSettings
-from vrprm_reward.server.openrlhf import response_of
+from vrprm_reward.openrlhf_wire import response_of
 
 PROMPT = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Why?<|im_end|>\n"
 EXPANDED = PROMPT.replace("<|image_pad|>", "<|image_pad|>" * 12)

@@ -18,6 +18,7 @@ LONGEST_THINKING = 1024
 
 
 def doctor(
+    context: typer.Context,
     model: Annotated[
         str, typer.Option(metavar="demo|PATH|ID", help="The checkpoint to examine.")
     ] = DEMO,
@@ -36,6 +37,8 @@ def doctor(
     Every profile is tried on small samples with known verdicts. Exit status 0: a frame fits;
     1: none does, or something is missing; 2: the checkpoint could not be loaded.
     """
+    if context.invoked_subcommand is not None:
+        return
     errors = open_console(sys.stderr)
     console = open_console(sys.stdout)
     with plain_errors(errors):

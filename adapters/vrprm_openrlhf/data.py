@@ -1,0 +1,238 @@
+"""Rows of questions, images and answers -> rows that OpenRLHF trains on.
+
+OpenRLHF hands a reward the label column and nothing else of a row, so the label repeats the
+question and the images. Every row has the same fields of the same types, because a column of
+objects is loaded as one struct.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vrprm_reward.errors import ImageError, InputError, MissingExtraError, RowError
+from vrprm_reward.image_bytes import encoded_image
+from vrprm_reward.images import ImageSettings
+from vrprm_reward.jobs.outputs import atomic_jsonl
+from vrprm_reward.openrlhf_wire import is_text
+
+PLACEHOLDER = "<image>"
+"""Where an image stands in a question, for OpenRLHF."""
+
+JSONL, PARQUET = ".jsonl", ".parquet"
+
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which keys of a row are what."""
+
+    question: str = "question"
+    """The question; `<image>` may stand in it, once for every image."""
+
+    images: str = "images"
+    """Paths (relative ones from the file's folder), data URLs, URLs, or objects with `bytes`; one
+    or a list of them."""
+
+    answer: str | None = "answer"
+    """The reference answer; None: there are none."""
+
+    system: str | None = None
+    """Not a key: a system prompt for every row."""
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | RowError]]:
+    """Rows of a JSONL or parquet file with their 1-based numbers; a bad line as its error.
+
+    Raises:
+        InputError: neither of these, or it cannot be read.
+        MissingExtraError: a parquet file, and pyarrow is not installed.
+    """
+    if path.suffix == PARQUET:
+        parquet = _pyarrow("parquet")
+        try:
+            file = parquet.ParquetFile(path)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{str(path)!r} cannot be read: {error}") from None
+        with contextlib.closing(file):
+            batches = file.iter_batches(batch_size=_BATCH)
+            rows = (row for batch in batches for row in batch.to_pylist())
+            yield from enumerate(rows, start=1)
+        return
+    if path.suffix != JSONL:
+        raise InputError(f"{str(path)!r} is neither {JSONL} nor {PARQUET}")
+    try:
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield number, _object(line, number)
+    except OSError as error:
+        raise InputError(f"{str(path)!r} cannot be read: {error.strerror}") from None
+
+
+def prepared_row(
+    row: Mapping[str, Any], *, line: int, columns: Columns, images: ImageSettings
+) -> dict[str, Any]:
+    """One row as OpenRLHF wants it: `prompt`, `images`, `label` and `datasource`.
+
+    Opens every image that is a file or came along; URLs are taken as they are.
+
+    Raises:
+        RowError: a field is missing or of the wrong type, an image cannot be used, or there are
+            not as many placeholders as images.
+    """
+    question = row.get(columns.question)
+    if not is_text(question) or not question.strip():
+        raise RowError("missing, empty, or not a text", line=line, field=columns.question)
+    references = _references(row, line=line, key=columns.images, settings=images)
+    placed = question.count(PLACEHOLDER)
+    if placed not in (0, len(references)):
+        raise RowError(
+            f"{placed} times {PLACEHOLDER}, but {len(references)} images: write one for each, or "
+            "none to have them stand in front",
+            line=line,
+            field=columns.question,
+        )
+    content = question if placed else PLACEHOLDER * len(references) + question
+    prompt = [{"role": "user", "content": content}]
+    if columns.system is not None:
+        prompt.insert(0, {"role": "system", "content": columns.system})
+    source = row.get("datasource")
+    return {
+        "prompt": prompt,
+        "images": references,
+        "label": {
+            "question": question,
+            "images": references,
+            "answer": _answer(row, line=line, key=columns.answer),
+        },
+        "datasource": source if is_text(source) else "default",
+    }
+
+
+@contextlib.contextmanager
+def open_output(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """A function that takes rows to a JSONL or parquet file, which appears whole or not at all.
+
+    Raises:
+        InputError: neither of these.
+        MissingExtraError: a parquet file, and pyarrow is not installed.
+    """
+    if path.suffix == JSONL:
+        with atomic_jsonl(path) as write:
+            yield write
+    elif path.suffix == PARQUET:
+        with _atomic_parquet(path) as write:
+            yield write
+    else:
+        raise InputError(f"{str(path)!r} is neither {JSONL} nor {PARQUET}")
+
+
+@contextlib.contextmanager
+def _atomic_parquet(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    arrow, parquet = _pyarrow(), _pyarrow("parquet")
+    text = arrow.string()
+    texts = arrow.list_(text)
+    message = arrow.struct([("role", text), ("content", text)])
+    label = arrow.struct([("question", text), ("images", texts), ("answer", text)])
+    schema = arrow.schema(
+        [
+            ("prompt", arrow.list_(message)),
+            ("images", texts),
+            ("label", label),
+            ("datasource", text),
+        ]
+    )
+    part = path.with_name(f".vrprm-{secrets.token_hex(6)}.part")
+    rows: list[Mapping[str, Any]] = []
+    try:
+        with parquet.ParquetWriter(part, schema) as writer:
+
+            def flush() -> None:
+                writer.write_table(arrow.Table.from_pylist(rows, schema=schema))
+                rows.clear()
+
+            def write(row: Mapping[str, Any]) -> None:
+                rows.append(row)
+                if len(rows) == _BATCH:
+                    flush()
+
+            yield write
+            if rows:
+                flush()
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _object(line: bytes, number: int) -> Mapping[str, Any] | RowError:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return RowError(f"not JSON ({error}): write one object per line", line=number)
+    return value if isinstance(value, dict) else RowError("not an object", line=number)
+
+
+def _references(
+    row: Mapping[str, Any], *, line: int, key: str, settings: ImageSettings
+) -> list[str]:
+    value = row.get(key)
+    many: Sequence[Any] = value if isinstance(value, list) else [value]
+    if value is None or not many:
+        raise RowError("missing: every question needs its images", line=line, field=key)
+    try:
+        return [_reference(each, settings) for each in many]
+    except ImageError as error:
+        raise RowError(str(error), line=line, field=key) from None
+    except ValueError as error:
+        raise RowError(str(error), line=line, field=key) from None
+
+
+def _reference(value: Any, settings: ImageSettings) -> str:
+    """An image as a text that every machine reads alike: an absolute path, a data URL, a URL."""
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, bytes):
+        return encoded_image(value, settings).data_url()
+    if not is_text(value) or not value:
+        raise ValueError("not a path, a URL, a data URL or an object with bytes")
+    if value.startswith(("http://", "https://")):
+        return value
+    encoded = encoded_image(value, settings)
+    if value.startswith(("data:", "file:")):
+        return encoded.data_url()
+    path: str = os.path.abspath(Path(settings.root or ".") / value)
+    return path
+
+
+def _answer(row: Mapping[str, Any], *, line: int, key: str | None) -> str | None:
+    if key is None:
+        return None
+    value = row.get(key)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)
+    if not is_text(value) or not value.strip():
+        raise RowError(
+            "missing, empty, or not a text: name its column with --answer-key, or pass "
+            "--no-answers to train on process rewards alone",
+            line=line,
+            field=key,
+        )
+    return value
+
+
+def _pyarrow(part: str = "") -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingExtraError(
+            f"parquet files need pyarrow ({error}): pip install 'vrprm-reward[openrlhf]'"
+        ) from error
+    return pyarrow.parquet if part else pyarrow

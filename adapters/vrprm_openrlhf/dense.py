@@ -1,0 +1,64 @@
+"""Step rewards -> token-level rewards that OpenRLHF's own estimators turn into step advantages.
+
+Its estimators sum rewards from each token to the end. Their baselines see one number per rollout,
+so step rewards of 0 and 1 would stay uncentred, and longer responses would always gain. Therefore
+what is placed are not the rewards but the differences of the advantages A_k that a rule of
+`vrprm_reward.rewards.advantage` gives: A_k - A_{k+1} at the end of step k, and A_K at the last
+token. Summed from any token of step k to the end, that is A_k.
+"""
+
+from collections.abc import Hashable, Sequence
+
+import torch
+
+from vrprm_openrlhf.wire import StepRow
+from vrprm_reward.rewards.advantage import ESTIMATORS
+
+RAW = "none"
+"""The name for step rewards as they are: a critic (`gae`) learns its own baseline."""
+
+RULES = (*ESTIMATORS, RAW)
+"""What the advantage of a step may be called."""
+
+
+def token_rewards(
+    rows: Sequence[StepRow | None],
+    masks: Sequence[torch.Tensor],
+    groups: Sequence[Hashable],
+    rule: str,
+) -> list[torch.Tensor]:
+    """Token-level rewards of the rollouts of a batch.
+
+    Args:
+        rows: the step rewards of each rollout; None for one that is not to be learnt from. One
+            without steps gets zeros, and is no part of its group either.
+        masks: for each rollout its action mask, of shape (A,), 1 where the policy wrote the token.
+        groups: for each rollout the problem that it answers.
+        rule: a name in `RULES`.
+
+    Returns:
+        For each rollout a float32 tensor as long as its mask.
+    """
+    step_values: list[torch.Tensor | None] = [
+        None if row is None or len(row.values) == 0 else row.values for row in rows
+    ]
+    if rule == RAW:
+        placed = step_values
+    else:
+        advantages = ESTIMATORS[rule](step_values, groups)
+        placed = [None if each is None else _differences(each) for each in advantages]
+    found = []
+    for row, values, mask in zip(rows, placed, masks, strict=True):
+        tokens = torch.zeros(len(mask), dtype=torch.float32)
+        if row is not None and values is not None:
+            positions = row.positions.clone()
+            if rule != RAW:
+                positions[-1] = int(mask.nonzero().max())
+            tokens.index_add_(0, positions, values.to(tokens))
+        found.append(tokens)
+    return found
+
+
+def _differences(advantages: torch.Tensor) -> torch.Tensor:
+    """A_k - A_{k+1}, and A_K: summed from k to the end they give A_k."""
+    return advantages - torch.cat([advantages[1:], advantages.new_zeros(1)])

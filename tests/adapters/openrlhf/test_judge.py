@@ -1,0 +1,113 @@
+import asyncio
+
+import pytest
+from vrprm_openrlhf.errors import RunStopped, UnscoredError
+from vrprm_openrlhf.judge import FEWEST, Judge
+from vrprm_openrlhf.reward import _judge_here, reward_func
+from vrprm_openrlhf.settings import Settings
+
+from tests.server.doubles import ScriptedReward, p_of, picture
+from vrprm_reward.types import Problem, Rollout
+
+KEYS = {
+    "vrprm_unscored",
+    "vrprm_unscored_ours",
+    "vrprm_mean_p",
+    "vrprm_min_p",
+    "vrprm_steps",
+    "vrprm_outcome",
+    "vrprm_seconds",
+}
+
+
+def judge(*, masks=True, rule=None, **values):
+    settings = Settings.model_validate(
+        {"url": "http://a", "outcome": "exact", "rule": rule or {}, **values}
+    )
+    return Judge(settings, masks=masks, reward=ScriptedReward())
+
+
+def ask(asked, *responses):
+    problem = Problem(question="Q?", images=(picture(),), reference_answer="3")
+    rollouts = [Rollout(problem=problem, response=response) for response in responses]
+
+    async def all_of_them():
+        return [await asked.ajudge(rollout) for rollout in rollouts]
+
+    return asyncio.run(all_of_them())
+
+
+def test_a_scalar_is_the_mean_and_the_outcome():
+    (found,) = ask(judge(), "One.\n\nThe answer is 3")
+    mean = (p_of("One.") + p_of("The answer is 3")) / 2
+    assert (found.scalar, found.outcome) == (pytest.approx(mean + 1), 1.0)
+    assert found.filter_score == 1.0
+
+
+def test_dense_rewards_keep_the_outcome_in_the_scalar():
+    (found,) = ask(judge(mode="dense", rule={"credit": "raw"}), "One.\n\nThe answer is 3")
+    assert found.scalar == 1.0
+    assert found.reward.rewards == (p_of("One."), p_of("The answer is 3"))
+
+
+def test_every_rollout_has_the_same_numbers():
+    found = ask(judge(), "One.", "fail", "")
+    assert {frozenset(each.numbers()) for each in found} == {frozenset(KEYS)}
+    assert [each.numbers()["vrprm_unscored_ours"] for each in found] == [0.0, 1.0, 0.0]
+    assert [each.numbers()["vrprm_unscored"] for each in found] == [0.0, 1.0, 1.0]
+
+
+def test_a_process_only_run_filters_by_the_reward():
+    (found,) = ask(judge(rule={"combination": "process"}), "One.")
+    assert found.outcome is None
+    assert found.filter_score == found.scalar == p_of("One.")
+
+
+def test_without_the_hook_an_unscored_rollout_gets_the_reward_of_the_settings():
+    (found,) = ask(judge(masks=False, unscored_reward=-0.5), "fail")
+    assert found.scalar == -0.5
+
+
+def test_without_the_hook_and_without_that_setting_the_run_stops_with_the_reason():
+    with pytest.raises(UnscoredError, match=r"engine: see .*UNSCORED_REWARD"):
+        ask(judge(masks=False), "fail")
+
+
+def test_too_many_unscored_rollouts_stop_the_run():
+    few = ["fail", "One."] * (FEWEST // 2)
+    asked = judge(max_masked_share=0.5)
+    ask(asked, *few)
+    with pytest.raises(UnscoredError, match=r"9 of the last 17 rollouts.*engine"):
+        ask(asked, "fail")
+
+
+def test_a_few_failures_at_the_start_stop_nothing():
+    assert len(ask(judge(max_masked_share=0.0), *["fail"] * (FEWEST - 1))) == FEWEST - 1
+
+
+@pytest.fixture
+def fresh():
+    _judge_here.cache_clear()
+    yield
+    _judge_here.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("mode", "label", "says"),
+    [
+        ("dense", {"question": "Q?", "images": ["a.png"]}, "--train.agent_func_path"),
+        ("scalar", "", "--data.label_key"),
+        ("scalar", {"question": "Q?"}, "images is missing"),
+        (None, {}, "VRPRM_OPENRLHF_URL is not set"),
+    ],
+)
+@pytest.mark.usefixtures("fresh")
+def test_a_reward_function_stops_the_run_where_an_exception_would_be_hidden(
+    monkeypatch, mode, label, says
+):
+    if mode:
+        monkeypatch.setenv("VRPRM_OPENRLHF_URL", "http://127.0.0.1:9")
+        monkeypatch.setenv("VRPRM_OPENRLHF_MODE", mode)
+    with pytest.raises(RunStopped, match=says):
+        reward_func(["p r"], ["p "], [label])
+    assert not issubclass(RunStopped, Exception)
