@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 from pydantic import SecretStr, ValidationError
 
-from vrprm_reward.commands.score import complete_profile, step_settings
+from vrprm_reward.commands.options import complete_profile, step_settings
 from vrprm_reward.engines.local.options import LocalOptions
 from vrprm_reward.errors import InputError, MissingExtraError
 from vrprm_reward.images import ImageSettings
