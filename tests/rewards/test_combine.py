@@ -1,0 +1,163 @@
+"""What rollouts earn under each rule, worked out by hand."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from vrprm_reward.rewards.combine import (
+    COMBINATIONS,
+    RewardRule,
+    outcome_reward,
+    rollout_reward,
+    step_rewards,
+)
+from vrprm_reward.rewards.credit import RULES
+from vrprm_reward.rewards.metrics import batch_metrics
+from vrprm_reward.rewards.outcome import Outcome
+from vrprm_reward.types import ProcessScore, Step
+
+RIGHT, WRONG, UNKNOWN = Outcome(1.0), Outcome(0.0), Outcome(None, "no_reference", "none given")
+P = [0.9, 0.4]
+
+
+def scored(p):
+    steps = tuple(Step(text="x", start=i, end=i + 1) for i in range(len(p)))
+    return ProcessScore(status="scored", steps=steps, p_correct=tuple(p))
+
+
+def unscored(status, reason="server_timeout"):
+    return ProcessScore(status=status, reason=reason, detail="late")
+
+
+@pytest.mark.parametrize(
+    ("rule", "outcome", "expected"),
+    [
+        ({"combination": "sum", "credit": "raw"}, RIGHT, [0.9, 1.4]),
+        ({"combination": "sum", "credit": "raw"}, WRONG, [0.9, 0.4]),
+        (
+            {"combination": "sum", "credit": "raw", "process_weight": 0.5, "outcome_weight": 2},
+            RIGHT,
+            [0.45, 2.2],
+        ),
+        ({"combination": "sum", "credit": "centred"}, WRONG, [0.8, -0.2]),
+        ({"combination": "gated", "credit": "raw"}, RIGHT, [0.9, 1.4]),
+        ({"combination": "gated", "credit": "raw"}, WRONG, [0.0, 0.0]),
+        ({"combination": "process", "credit": "raw"}, UNKNOWN, [0.9, 0.4]),
+        ({"combination": "outcome"}, RIGHT, [0.0, 1.0]),
+        ({"combination": "ps_grpo"}, RIGHT, [0.0, 0.5]),  # falls by 5/9
+        ({"combination": "ps_grpo", "ps_rho": 0.6}, RIGHT, [0.0, 1.0]),
+        ({"combination": "ps_grpo", "ps_gamma": 0.25}, RIGHT, [0.0, 0.75]),
+        ({"combination": "ps_grpo"}, WRONG, [0.0, 0.0]),
+    ],
+)
+def test_each_combination_gives_what_a_hand_gives(rule, outcome, expected):
+    assert step_rewards(P, outcome, RewardRule(**rule)) == pytest.approx(expected)
+
+
+@settings(deadline=None)
+@given(
+    p=st.lists(st.floats(0, 1), min_size=1, max_size=30),
+    right=st.booleans(),
+    combination=st.sampled_from(COMBINATIONS),
+)
+def test_by_default_no_number_of_steps_earns_more_than_two_or_less_than_an_unscorable_one(
+    p, right, combination
+):
+    rule = RewardRule(combination=combination)
+    total = rollout_reward(scored(p), RIGHT if right else WRONG, rule).total
+    assert rule.lowest <= total <= 2.0 + 1e-9
+
+
+@pytest.mark.parametrize("credit", sorted(RULES))
+def test_an_unscorable_response_earns_the_rules_lowest_reward_even_if_its_answer_is_right(credit):
+    rule = RewardRule(credit=credit, process_weight=2.0)
+    found = rollout_reward(unscored("unscored_response", "too_many_steps"), RIGHT, rule)
+    assert found.rewards == (2.0 * RULES[credit].lowest,)
+    assert (found.steps, found.masked, found.reason) == ((), False, "too_many_steps")
+    explicit = RewardRule(credit=credit, unscorable_reward=-5)
+    assert rollout_reward(unscored("unscored_response"), RIGHT, explicit).total == -5
+
+
+def test_what_we_could_not_score_is_masked_and_has_no_reward():
+    found = rollout_reward(unscored("unscored_ours"), RIGHT)
+    assert found.masked
+    assert (found.rewards, found.total, found.reason) == ((), 0.0, "server_timeout")
+
+
+def test_an_unknown_outcome_masks_exactly_where_the_rule_needs_it():
+    found = rollout_reward(scored(P), UNKNOWN)
+    assert (found.status, found.reason) == ("unscored_ours", "outcome_no_reference")
+    assert not rollout_reward(scored(P), UNKNOWN, RewardRule(combination="process")).masked
+    with pytest.raises(ValueError, match="'sum' needs an outcome"):
+        step_rewards(P, UNKNOWN, RewardRule())
+
+
+def test_a_scored_rollout_has_a_reward_for_each_of_its_steps():
+    found = rollout_reward(scored(P), RIGHT, RewardRule(credit="raw"))
+    assert len(found.steps) == len(found.rewards) == 2
+    assert found.total == pytest.approx(2.3)
+
+
+def test_an_outcome_alone_rewards_the_whole_response():
+    assert outcome_reward(RIGHT, RewardRule(outcome_weight=3)).rewards == (3.0,)
+    assert outcome_reward(UNKNOWN).masked
+
+
+def test_wrong_settings_are_named():
+    with pytest.raises(ValidationError, match="combination"):
+        RewardRule(combination="best")
+    with pytest.raises(ValidationError, match="outcome_wieght"):
+        RewardRule(outcome_wieght=1)
+    with pytest.raises(ValueError, match="no steps"):
+        step_rewards([], RIGHT, RewardRule())
+
+
+def test_the_metrics_of_a_batch_by_hand():
+    rule = RewardRule(credit="raw")
+    batch = [
+        rollout_reward(scored([0.9, 0.9]), RIGHT, rule),  # earns 2.8
+        rollout_reward(scored([0.9, 0.1, 0.2, 0.4]), WRONG, rule),  # earns 1.6, wrong at step 2
+        rollout_reward(unscored("unscored_response", "response_empty"), WRONG, rule),  # earns 0
+        rollout_reward(unscored("unscored_ours"), RIGHT, rule),
+    ]
+    found = batch_metrics(batch, seconds=[1.0, 3.0])
+    assert found == pytest.approx(
+        {
+            "vrprm/masked_share": 0.25,
+            "vrprm/unscorable_share": 0.25,
+            "vrprm/reason/response_empty": 0.25,
+            "vrprm/reason/server_timeout": 0.25,
+            "vrprm/p_correct/mean": (0.9 + 0.4) / 2,
+            "vrprm/p_correct/min": 0.5,
+            "vrprm/steps/mean": 3,
+            "vrprm/steps/max": 4,
+            "vrprm/first_error/step_1": 0,
+            "vrprm/first_error/step_2": 0.5,
+            "vrprm/first_error/step_3": 0,
+            "vrprm/first_error/step_4": 0,
+            "vrprm/first_error/later": 0,
+            "vrprm/first_error/none": 0.5,
+            "vrprm/reward/mean": 4.4 / 3,
+            "vrprm/outcome/mean": 1 / 3,
+            "vrprm/reward/right_outcome": 2.8,
+            "vrprm/reward/wrong_outcome": 0.8,
+            "vrprm/scoring_s/mean": 2,
+            "vrprm/scoring_s/max": 3,
+        }
+    )
+
+
+def test_metrics_of_nothing_claim_nothing():
+    assert batch_metrics([]) == {}
+    masked = batch_metrics([rollout_reward(unscored("unscored_ours"), UNKNOWN)])
+    assert set(masked) == {
+        "vrprm/masked_share",
+        "vrprm/unscorable_share",
+        "vrprm/reason/server_timeout",
+    }
+
+
+def test_a_first_error_behind_the_fourth_step_counts_as_later():
+    found = batch_metrics([rollout_reward(scored([0.9] * 6 + [0.1]), RIGHT)])
+    assert found["vrprm/first_error/later"] == 1

@@ -1,0 +1,182 @@
+"""Outcomes: what counts as right, and that checking can hang, die or raise without harm."""
+
+import asyncio
+import pickle
+import threading
+
+import pytest
+
+from tests.rewards import outcome_functions
+from vrprm_reward.errors import MissingExtraError
+from vrprm_reward.rewards.answers import final_answer, same_text
+from vrprm_reward.rewards.isolated import IsolatedFunction
+from vrprm_reward.rewards.outcome import Outcome, load_outcome
+
+FUNCTIONS = "tests.rewards.outcome_functions"
+
+
+@pytest.fixture(scope="module")
+def math_check():
+    found = load_outcome("math", timeout=20, workers=1)
+    yield lambda response, reference: asyncio.run(found.acheck(response, reference))
+    found.close()
+
+
+@pytest.fixture
+def isolated():
+    made = []
+
+    def make(name, **settings):
+        made.append(IsolatedFunction(f"{FUNCTIONS}:{name}", workers=1, **settings))
+        return made[-1]
+
+    yield make
+    for function in made:
+        function.close()
+
+
+@pytest.mark.parametrize(
+    ("response", "answer"),
+    [
+        ("So \\boxed{\\frac{1}{2}} it is.", "\\frac{1}{2}"),
+        ("First \\boxed{1}, then \\boxed{2}", "2"),
+        ("<think>\\boxed{7}</think>The answer is 8.", "8."),
+        ("<answer> red </answer>", "red"),
+        ("<think>hm</think><answer>\\boxed{red}", "red"),
+        ("<answer> </answer>", None),
+        ("Final answer: 12\nBye", "12"),
+        ("\\boxed{never closed", None),
+        ("I do not know", None),
+        ("", None),
+    ],
+)
+def test_the_final_answer_is_the_boxed_one_the_marked_one_or_the_stated_one(response, answer):
+    assert final_answer(response) == answer
+
+
+def test_texts_are_compared_without_their_dress():
+    assert same_text("\\text{Red}.", "red")
+    assert same_text("$ 12 $", "12")
+    assert not same_text("12", "21")
+
+
+@pytest.mark.parametrize(
+    ("response", "reference", "value"),
+    [
+        ("The answer is \\boxed{48}.", "48", 1.0),
+        ("\\boxed{\\frac{3}{\\sqrt{3}}}", "\\sqrt{3}", 1.0),
+        ("<answer>\\sqrt{3}</answer>", "$\\sqrt{3}$", 1.0),
+        ("<think>\\boxed{48}</think>\\boxed{47}", "48", 0.0),
+        ("so 0.5", "\\frac{1}{2}", 1.0),
+        ("The answer is three.", "three", 1.0),
+        ("The answer is B.", "B", 1.0),
+        ("The answer is C.", "B", 0.0),
+        ("no idea", "3", 0.0),
+        ("", "3", 0.0),
+    ],
+)
+def test_math_verify_decides_what_is_equal(math_check, response, reference, value):
+    assert math_check(response, reference).value == value
+
+
+def test_without_a_reference_the_outcome_is_unknown_and_not_wrong(math_check):
+    for check in (math_check, lambda *a: asyncio.run(load_outcome("exact").acheck(*a))):
+        assert check("\\boxed{1}", None) == Outcome(
+            None, "no_reference", "the problem has no reference answer"
+        )
+    assert math_check("\\boxed{1}", "").reason == "reference_unreadable"
+    assert asyncio.run(load_outcome("none").acheck("1", "1")).value is None
+
+
+def test_exact_wants_the_same_text():
+    check = load_outcome("exact")
+    assert asyncio.run(check.acheck("The answer is Red.", "red")).right
+    assert not asyncio.run(check.acheck("red", "red")).right
+
+
+def test_a_check_that_hangs_is_ended_and_the_next_one_works(isolated):
+    function = isolated("endless", timeout=1.0)
+    assert function("go on", "1").reason == "timeout"
+    assert function("stop", "1").value == 1.0
+
+
+def test_a_check_that_dies_is_started_again(isolated):
+    function = isolated("dying", timeout=20)
+    assert function("die", "1").reason == "died"
+    assert function("live", "1").value == 1.0
+
+
+def test_what_a_function_raises_or_returns_wrongly_is_said(isolated):
+    raised = isolated("raising")("r", "the reference")
+    assert raised.value is None
+    assert raised.detail == "KeyError: 'the reference'"
+    assert isolated("too_much")("r", "1").detail == "7 is not in [0, 1]"
+
+
+def test_what_a_function_prints_does_not_disturb_the_answers(isolated, capfd):
+    function = isolated("noisy")
+    assert [function("r", "1").value for _ in range(2)] == [1.0, 1.0]
+    assert "I print" in capfd.readouterr().err
+
+
+def test_a_function_that_cannot_be_imported_is_named(isolated):
+    with pytest.raises(MissingExtraError, match=r"missing_function' is not usable.*no function"):
+        isolated("missing_function")("r", "1")
+
+
+def test_isolated_functions_pickle_and_run_side_by_side(isolated):
+    copy = pickle.loads(pickle.dumps(isolated("half")))
+    try:
+        assert copy("r", "1").value == 0.5
+    finally:
+        copy.close()
+
+
+def test_checks_that_hang_or_die_count_as_wrong_and_say_so():
+    async def check():
+        outcome = load_outcome(f"{FUNCTIONS}:endless", timeout=0.5, workers=1)
+        try:
+            return await outcome.acheck("go on", "1")
+        finally:
+            outcome.close()
+
+    found = asyncio.run(check())
+    assert (found.value, found.reason) == (0.0, "timeout")
+
+
+def test_the_users_own_function_is_called_in_a_thread_or_awaited():
+    def threaded(response, reference):
+        assert threading.current_thread().name == "vrprm-outcome"
+        return response == reference
+
+    async def awaited(response, reference):
+        await asyncio.sleep(0)
+        return 0.25
+
+    assert asyncio.run(load_outcome(threaded).acheck("1", "1")).value == 1.0
+    assert asyncio.run(load_outcome(awaited).acheck("1", "1")).value == 0.25
+    assert asyncio.run(load_outcome(outcome_functions.raising).acheck("1", "1")).reason == "raised"
+    assert asyncio.run(load_outcome(outcome_functions.too_much).acheck("1", "1")).value is None
+
+
+def test_a_users_function_that_hangs_holds_up_nobody():
+    release = threading.Event()
+
+    def stuck(response, reference):
+        release.wait()
+        return 1.0
+
+    async def check():
+        outcome = load_outcome(stuck, timeout=0.2)
+        return await asyncio.gather(*(outcome.acheck("r", "1") for _ in range(20)))
+
+    found = asyncio.run(check())  # twenty are called and not one has returned
+    release.set()
+    assert {(each.value, each.reason) for each in found} == {(0.0, "timeout")}
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones():
+    with pytest.raises(ValueError, match="'maths'; choose one of math, exact, none"):
+        load_outcome("maths")
+    with pytest.raises(ValueError, match="timeout = 0"):
+        IsolatedFunction("math", timeout=0)

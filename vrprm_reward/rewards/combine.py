@@ -1,0 +1,174 @@
+"""What a rollout earns: its process scores and its outcome -> one reward for each step.
+
+This is the one place that says what unscored rollouts are worth; adapters only carry it on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vrprm_reward.rewards.credit import RULES, CreditRule, credit, ps_grpo
+from vrprm_reward.rewards.outcome import Outcome
+from vrprm_reward.types import ProcessScore, Status, Step
+
+Combination = Literal["sum", "gated", "process", "outcome", "ps_grpo"]
+COMBINATIONS: tuple[Combination, ...] = get_args(Combination)
+
+
+class RewardRule(BaseModel):
+    """How process scores and an outcome become the rewards of the steps."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    combination: Combination = "sum"
+    """`sum`: every step earns process_weight times its credit, and the last one outcome_weight
+    times the outcome on top. `gated`: the same, but nothing at all unless the outcome is right.
+    `process`: no outcome, which policies learn to exploit (PURE, arXiv 2504.15275). `outcome`:
+    only the outcome, at the last step. `ps_grpo`: PS-GRPO's number at the last step, an outcome
+    that is cut where the process scores fall (URSA, arXiv 2501.04686)."""
+
+    credit: CreditRule = "min_form"
+    """What a step earns by its probability. The min-form's sum lies between the smallest and the
+    mean probability, so that more steps do not earn more."""
+
+    process_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    """Factor of the process part."""
+
+    outcome_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    """Factor of the outcome part."""
+
+    ps_gamma: float = Field(default=0.5, ge=0, le=1)
+    """What a right answer loses under `ps_grpo` when the process scores fall."""
+
+    ps_rho: float = Field(default=0.3, gt=0)
+    """The relative fall from which on it loses that."""
+
+    unscorable_reward: float | None = Field(default=None, allow_inf_nan=False)
+    """What a response earns that made itself unscorable; None: the least that a response of one
+    step can earn. `centred`, `clip` and `clip_delta` add up over steps without a bound, so there
+    a number well below that keeps many wrong steps from being worse than nothing to judge."""
+
+    @property
+    def needs_outcome(self) -> bool:
+        """Whether a rollout without a known outcome has no reward."""
+        return self.combination != "process"
+
+    @property
+    def needs_process(self) -> bool:
+        """Whether a rollout without process scores has no reward."""
+        return self.combination != "outcome"
+
+    @property
+    def lowest(self) -> float:
+        """What a response earns that made itself unscorable."""
+        if self.unscorable_reward is not None:
+            return self.unscorable_reward
+        if self.combination in ("outcome", "ps_grpo"):
+            return 0.0
+        return self.process_weight * RULES[self.credit].lowest
+
+
+DEFAULT_RULE = RewardRule()
+
+
+@dataclass(frozen=True)
+class RolloutReward:
+    """What one rollout earned, and why. Plain numbers, so that any adapter can carry it."""
+
+    status: Status
+    """`scored`; `unscored_response`: has the rule's lowest reward; `unscored_ours`: to be left out
+    of the training step."""
+
+    steps: tuple[Step, ...]
+    """The steps that `rewards` belong to; empty unless scored."""
+
+    rewards: tuple[float, ...]
+    """One for each step; a single one, without steps, for a response that is rewarded as a whole
+    (`outcome_reward`, an unscorable one); none to be left out."""
+
+    p_correct: tuple[float, ...]
+    """Per step, the probability that it is correct."""
+
+    outcome: float | None
+    """Whether the final answer is right, in [0, 1]; None when it is not known."""
+
+    reason: str | None = None
+    """Why there is no score, or no outcome where one was needed; a stable short name."""
+
+    detail: str | None = None
+    """The reason in a sentence."""
+
+    @property
+    def masked(self) -> bool:
+        """Whether the rollout is to be left out of the training step and its statistics."""
+        return self.status == "unscored_ours"
+
+    @property
+    def total(self) -> float:
+        """The sum of the rewards; 0 for a rollout that is left out."""
+        return float(sum(self.rewards))
+
+
+def rollout_reward(
+    score: ProcessScore, outcome: Outcome, rule: RewardRule = DEFAULT_RULE
+) -> RolloutReward:
+    """Apply a rule to one rollout.
+
+    An `unscored_ours` score, or an outcome that the rule needs and that is not known, gives a
+    masked rollout: never a number. A response that made itself unscorable gets `rule.lowest`
+    whatever its outcome, so that a policy gains nothing by it.
+    """
+    if score.status == "unscored_response":
+        return RolloutReward(
+            score.status, (), (rule.lowest,), (), outcome.value, score.reason, score.detail
+        )
+    if score.status == "unscored_ours":
+        return _masked(score.p_correct, outcome, score.reason, score.detail)
+    if rule.needs_outcome and outcome.value is None:
+        return _masked(score.p_correct, outcome, f"outcome_{outcome.reason}", outcome.detail)
+    rewards = step_rewards(score.p_correct, outcome, rule)
+    return RolloutReward(
+        "scored", score.steps, tuple(rewards), score.p_correct, outcome.value, outcome.reason
+    )
+
+
+def outcome_reward(outcome: Outcome, rule: RewardRule = DEFAULT_RULE) -> RolloutReward:
+    """The reward of a whole response without process scores: outcome_weight times the outcome."""
+    if outcome.value is None:
+        return _masked((), outcome, f"outcome_{outcome.reason}", outcome.detail)
+    rewards = (rule.outcome_weight * outcome.value,)
+    return RolloutReward("scored", (), rewards, (), outcome.value, outcome.reason)
+
+
+def _masked(
+    p_correct: tuple[float, ...], outcome: Outcome, reason: str | None, detail: str | None
+) -> RolloutReward:
+    return RolloutReward("unscored_ours", (), (), p_correct, outcome.value, reason, detail)
+
+
+def step_rewards(p_correct: Sequence[float], outcome: Outcome, rule: RewardRule) -> list[float]:
+    """The rewards of K >= 1 steps under a rule.
+
+    Raises:
+        ValueError: no steps, a probability outside [0, 1], or an unknown outcome that is needed.
+    """
+    if not p_correct:
+        raise ValueError("there are no steps to reward: leave unscored rollouts out")
+    process = [rule.process_weight * value for value in credit(p_correct, rule.credit)]
+    if rule.combination == "process":
+        return process
+    if outcome.value is None:
+        raise ValueError(f"the combination {rule.combination!r} needs an outcome")
+    nothing = [0.0] * len(p_correct)
+    if rule.combination == "ps_grpo":
+        nothing[-1] = rule.outcome_weight * ps_grpo(
+            p_correct, outcome.right, gamma=rule.ps_gamma, rho=rule.ps_rho
+        )
+        return nothing
+    rewards = nothing if rule.combination == "outcome" else process
+    if rule.combination == "gated" and not outcome.right:
+        return nothing
+    rewards[-1] += rule.outcome_weight * outcome.value
+    return rewards
