@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from vrprm_reward.commands import doctor, profile, score, serve
+from vrprm_reward.commands import best_of_n, doctor, profile, score, serve
 
 app = typer.Typer(
     name="vrprm-reward",
@@ -19,6 +19,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("score", help=score.HELP, epilog=score.EPILOG)(score.score)
+app.command("best-of-n", help=best_of_n.HELP, epilog=best_of_n.EPILOG)(best_of_n.best_of_n)
 app.command("serve")(serve.serve)
 app.command("doctor")(doctor.doctor)
 app.add_typer(profile.app, name="profile")

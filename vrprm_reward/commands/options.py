@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from vrprm_reward.engines.local.options import DEFAULT_OPTIONS, LocalOptions
+from vrprm_reward.errors import InputError
 from vrprm_reward.images import ImageSettings
 from vrprm_reward.jobs.job import JobSettings
 from vrprm_reward.jobs.keys import checkpoint_fingerprint
@@ -146,9 +147,19 @@ def profile_name(reward: ProcessReward) -> str | None:
     return profile.name if isinstance(profile, Profile) else None
 
 
-def close_reward(reward: ProcessReward) -> None:
-    """Free a model or close connections, where there is something to free."""
-    close = getattr(reward, "close", None)
+def check_reference_use(reward: ProcessReward, *, wanted: bool) -> None:
+    """See that a wish to show reference answers can be fulfilled. Raises `InputError`."""
+    profile = getattr(reward, "profile", None)
+    if wanted and isinstance(profile, Profile) and not profile.show_reference:
+        raise InputError(
+            f"the profile {profile.name!r} never shows reference answers: leave --show-reference "
+            "out, or pass a profile with show_reference = true"
+        )
+
+
+def close(used: object) -> None:
+    """Free a model, end processes or close connections, where there is something to free."""
+    close = getattr(used, "close", None)
     if callable(close):
         close()
 

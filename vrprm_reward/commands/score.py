@@ -111,7 +111,7 @@ def score(
                 model=model,
                 profile=options.profile_name(reward),
                 root=job.source.folder,
-                base=target.parent if target else None,
+                output=target,
             )
             with _records(job, to_stdout=output == STANDARD_STREAM) as write:
                 for rows in job.pieces("scoring"):
@@ -122,7 +122,7 @@ def score(
                             write(record(row, result))
                             if not quiet:
                                 printer.show(row, result)
-            options.close_reward(reward)
+            options.close(reward)
         tally.bad = job.bad
         if not quiet:
             console.print()

@@ -5,7 +5,7 @@ import contextlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -30,7 +30,7 @@ def score_record(
     model: str,
     profile: str | None,
     root: Path | None = None,
-    base: Path | None = None,
+    output: Path | None = None,
 ) -> dict[str, Any]:
     """The row of an output file: plain JSON values, null where there is no score.
 
@@ -40,14 +40,14 @@ def score_record(
         model: name of the model.
         profile: name of the profile.
         root: where relative paths of images start.
-        base: from where they shall start in the record; None: they stay as they are.
+        output: the file of the record, from whose folder they shall start; None: they stay.
     """
     problem = row.rollout.problem
     return {
         "id": row.id,
         "line": row.line,
         "question": problem.question,
-        "images": [image_reference(image, root=root, base=base) for image in problem.images],
+        "images": image_references(problem.images, root, output),
         **score_values(score),
         "model": model,
         "profile": profile,
@@ -71,6 +71,14 @@ def score_values(score: ProcessScore) -> dict[str, Any]:
         "flags": list(score.flags),
         "usage": score.usage.model_dump(),
     }
+
+
+def image_references(
+    images: Iterable[ImageSource], root: Path | None, output: Path | None
+) -> list[str]:
+    """`image_reference` of several images, as they are found from the file `output`."""
+    base = None if output is None else output.parent
+    return [image_reference(image, root=root, base=base) for image in images]
 
 
 def image_reference(
