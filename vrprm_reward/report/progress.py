@@ -37,7 +37,9 @@ class JobProgress:
 
     def __init__(self, console: Console, *, shown: bool) -> None:
         self.console = console
-        self._shown = shown
+        self.most_bad_rows: int | None = None
+        """So many bad rows are listed; None: all."""
+        self._bad_rows = 0
         on_terminal = sys.stderr.isatty()
         self._bar = Progress(
             SpinnerColumn(),
@@ -81,7 +83,11 @@ class JobProgress:
 
     def bad_row(self, error: RowError) -> None:
         """A row cannot be used."""
-        complain(self.console, "bad row", str(error), style="yellow")
+        self._bad_rows += 1
+        if self.most_bad_rows is None or self._bad_rows <= self.most_bad_rows:
+            complain(self.console, "bad row", str(error), style="yellow")
+        elif self._bad_rows == self.most_bad_rows + 1:
+            self.console.print(Text("… and more rows that cannot be used"))
 
     def resumed(self, count: int) -> None:
         """Finished work was found."""
