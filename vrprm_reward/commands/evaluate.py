@@ -110,8 +110,8 @@ def visualprocessbench(
             if job.bad:
                 raise InputError(
                     f"{job.bad} of {job.bad + job.good} rows cannot be used, as said above; "
-                    "nothing was scored, since figures over a part are not the benchmark's: complete the "
-                    "download"
+                    "nothing was scored, since figures over a part are not the benchmark's: "
+                    "complete the download"
                 )
             reward = load_process_reward(model, **choice.arguments(job.images))
             options.check_reference_use(reward, wanted=show_reference)

@@ -105,6 +105,8 @@ class OfflineJob(Generic[R]):
         self._finished = False
         self.good = 0
         """Rows that can be read, of this shard."""
+        self.resumed = False
+        """Whether finished work of an earlier run was found."""
 
     @property
     def bad(self) -> int:
@@ -138,7 +140,8 @@ class OfflineJob(Generic[R]):
         path = None if output is None else output.with_name(output.name + JOURNAL_SUFFIX)
         self.journal = Journal(path)
         self._stack.callback(self._close_journal)
-        if len(self.journal):
+        self.resumed = len(self.journal) > 0
+        if self.resumed:
             self._watcher.resumed(len(self.journal))
 
     def _why_none(self) -> str:

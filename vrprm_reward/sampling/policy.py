@@ -1,7 +1,9 @@
 """Who proposes the next step: anything that satisfies `Policy`, such as a model behind a server."""
 
 import asyncio
+import functools
 import random
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -78,8 +80,13 @@ class OpenAIPolicySettings:
     """Seconds for one attempt."""
 
     attempts: int = 4
-    in_flight: int = 32
-    """Most requests at one time."""
+    """Most attempts for one request, when failures may pass."""
+
+
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    """Read once: reading them for every request would take longer than many a request."""
+    return ssl.create_default_context()
 
 
 class OpenAIPolicy:
@@ -159,7 +166,9 @@ class OpenAIPolicy:
     async def _ask(self, body: dict[str, Any]) -> dict[str, Any]:
         s = self._settings
         headers = {} if s.api_key is None else {"Authorization": f"Bearer {s.api_key}"}
-        async with httpx2.AsyncClient(timeout=s.timeout, headers=headers) as client:
+        async with httpx2.AsyncClient(
+            timeout=s.timeout, headers=headers, verify=_certificates()
+        ) as client:
             for attempt in range(1, s.attempts + 1):
                 try:
                     return await call(
