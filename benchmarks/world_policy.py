@@ -11,9 +11,11 @@ import random
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from vrprm_reward.demo.evaluate import rollout_of
 from vrprm_reward.demo.world import Example, random_example
+from vrprm_reward.images import ImageSettings, load_image
 from vrprm_reward.sampling.policy import Continuation
 from vrprm_reward.steps import join_steps
 from vrprm_reward.types import Problem, ProcessScore, Rollout, Step, Usage
@@ -89,15 +91,21 @@ class NoisySolver:
     tasks: tuple[Task, ...]
     slip: float = 0.15
     carry: float = 0.8
+    root: Path | None = None
+    """Where the images of problems lie that come from files."""
     identity: str = "noisy solver of the demo world"
 
     @cached_property
     def _by_problem(self) -> dict[tuple[str, bytes], Task]:
-        return {_key(task.problem): task for task in self.tasks}
+        return {self._key(task.problem): task for task in self.tasks}
 
     def task(self, problem: Problem) -> Task:
         """The task that a problem belongs to."""
-        return self._by_problem[_key(problem)]
+        return self._by_problem[self._key(problem)]
+
+    def _key(self, problem: Problem) -> tuple[str, bytes]:
+        image = load_image(problem.images[0], ImageSettings(root=self.root))
+        return problem.question, image.tobytes()
 
     async def propose(
         self, problem: Problem, prefix: tuple[str, ...], n: int, *, seed: int
@@ -124,11 +132,6 @@ class NoisySolver:
         for true in task.truth:
             steps.append(self._step(true, 0 in task.labels(steps), rng))
         return steps
-
-
-def _key(problem: Problem) -> tuple[str, bytes]:
-    (image,) = problem.images
-    return problem.question, image.tobytes()  # type: ignore[union-attr]
 
 
 @dataclass(frozen=True)

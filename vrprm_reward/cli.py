@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from vrprm_reward.commands import best_of_n, doctor, evaluate, profile, sample, score, serve
+from vrprm_reward.commands import best_of_n, doctor, evaluate, profile, report, sample, score, serve
 
 app = typer.Typer(
     name="vrprm-reward",
@@ -22,6 +22,7 @@ app.command("score", help=score.HELP, epilog=score.EPILOG)(score.score)
 app.command("best-of-n", help=best_of_n.HELP, epilog=best_of_n.EPILOG)(best_of_n.best_of_n)
 app.command("sample", help=sample.HELP, epilog=sample.EPILOG)(sample.sample)
 app.add_typer(evaluate.app, name="evaluate")
+app.command("report", epilog=report.EPILOG)(report.report)
 app.command("serve")(serve.serve)
 app.command("doctor")(doctor.doctor)
 app.add_typer(profile.app, name="profile")

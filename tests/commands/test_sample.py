@@ -10,7 +10,6 @@ from benchmarks.world_files import write_world
 from benchmarks.world_policy import NoisySolver, OracleReward, tasks
 from vrprm_reward.cli import app
 from vrprm_reward.engines.openai.errors import ServerUnreachableError
-from vrprm_reward.images import load_image
 from vrprm_reward.types import Problem
 
 COUNT = 6
@@ -22,27 +21,22 @@ class ByQuestion:
     identity = "by question"
 
     def __init__(self, root: Path) -> None:
-        self.solver = NoisySolver(tuple(tasks(COUNT)))
+        self.solver = NoisySolver(tuple(tasks(COUNT)), root=root)
         self.oracle = OracleReward(self.solver)
         self.root = root
         self.fails_after: int | None = None
         self.asked = 0
         self.scored = 0
 
-    def with_pixels(self, problem: Problem) -> Problem:
-        (name,) = problem.images
-        return problem.model_copy(update={"images": (load_image(self.root / str(name)),)})
-
     async def propose(self, problem: Problem, prefix: tuple[str, ...], n: int, *, seed: int):
         if self.fails_after is not None and self.asked >= self.fails_after:
             raise ServerUnreachableError("the policy's server is gone")
         self.asked += 1
-        return await self.solver.propose(self.with_pixels(problem), prefix, n, seed=seed)
+        return await self.solver.propose(problem, prefix, n, seed=seed)
 
     async def ascore(self, rollouts: list[Any]):
         self.scored += len(rollouts)
-        moved = [r.model_copy(update={"problem": self.with_pixels(r.problem)}) for r in rollouts]
-        return await self.oracle.ascore(moved)
+        return await self.oracle.ascore(rollouts)
 
 
 @pytest.fixture

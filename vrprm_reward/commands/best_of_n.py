@@ -134,9 +134,10 @@ def best_of_n(
             }
             with job.writing() as write:
                 for rows in job.pieces("scoring"):
-                    for row, scores in _scored(kept, rows, show_reference):
+                    compared = asyncio.run(_compared(rows, check))
+                    scored = _scored(kept, rows, show_reference)
+                    for row, scores, answers in zip(rows, scored, compared, strict=True):
                         tally.add(scores)
-                        answers = asyncio.run(compare_answers(row, check))
                         found = Candidates(
                             tuple(s.p_correct if s.scored else None for s in scores),
                             answers.votes,
@@ -176,8 +177,8 @@ def _outcome(name: str) -> OutcomeCheck:
 
 def _scored(
     reward: KeptReward, rows: Sequence[ProblemRow], show_reference: bool
-) -> list[tuple[ProblemRow, list[ProcessScore]]]:
-    """Score the candidates of some problems in one call."""
+) -> list[list[ProcessScore]]:
+    """The scores of the candidates of each problem, from one call."""
 
     def shown(row: ProblemRow) -> list[Rollout]:
         if not show_reference:
@@ -185,7 +186,11 @@ def _scored(
         return [rollout.model_copy(update={"problem": row.problem}) for rollout in row.rollouts]
 
     scores = iter(reward.score([rollout for row in rows for rollout in shown(row)]))
-    return [(row, [next(scores) for _ in row.rollouts]) for row in rows]
+    return [[next(scores) for _ in row.rollouts] for row in rows]
+
+
+async def _compared(rows: Sequence[ProblemRow], check: OutcomeCheck) -> list[Answers]:
+    return await asyncio.gather(*(compare_answers(row, check) for row in rows))
 
 
 def choice_record(

@@ -184,5 +184,6 @@ def label_values(row: BenchmarkRow, judged: Sequence[float | None] | None) -> di
         "source": row.source,
         "policy_model": row.policy_model,
         "labels": list(row.labels),
+        "step_labels": [row.labels[place] for place in row.places],
         "p_of_labels": None if judged is None else list(judged),
     }
