@@ -14,10 +14,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from vrprm_reward.cli import app
-from vrprm_reward.commands.score import ROWS_AT_ONCE
 from vrprm_reward.engines.local.options import LocalOptions
 from vrprm_reward.errors import CheckpointError
 from vrprm_reward.images import ImageSettings
+from vrprm_reward.jobs.job import ROWS_AT_ONCE
 from vrprm_reward.process_reward import load_process_reward
 from vrprm_reward.scoring.profile import load_profile
 from vrprm_reward.steps import StepSettings, split_steps
@@ -92,6 +92,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def good(response: str = "Three.\nIt is 3.", **more: object) -> dict[str, object]:
     return {"question": QUESTION, "images": "a.png", "response": response, **more}
+
+
+def goods(count: int) -> list[dict[str, object]]:
+    return [good(f"Three.\nIt is {number}.") for number in range(count)]
 
 
 def write_rows(folder: Path, *rows: object, name: str = "rows.jsonl") -> str:
@@ -213,6 +217,20 @@ class TestScoring:
         result = run("score", write_rows(folder, *[good()] * 5), "--limit", "2")
         assert "2 rows: 2 scored" in result.stdout
 
+    def test_the_parts_of_a_sharded_job_are_the_whole(self, folder: Path) -> None:
+        rows = write_rows(folder, *[good(question=f"Q{n}?", id=n) for n in range(40)])
+        ids = []
+        for part in ("1/2", "2/2"):
+            out = folder / f"{part[0]}.jsonl"
+            assert run("score", rows, "--shard", part, "-q", "-o", str(out)).exit_code == 0
+            ids += [record["id"] for record in records(out)]
+        assert sorted(ids) == list(range(40))
+
+    def test_images_in_the_output_are_found_from_its_own_folder(self, folder: Path) -> None:
+        out = folder / "elsewhere" / "out.jsonl"
+        run("score", write_rows(folder, good(images=["a.png", "data:,x"])), "-o", str(out))
+        assert records(out)[0]["images"] == ["../a.png", "data:,x"]
+
     def test_nothing_is_wider_than_the_terminal(self, folder: Path) -> None:
         rows = write_rows(folder, good("图中有三个红色的圆圈" * 30, id="x" * 30), good("a " * 300))
         result = run("score", rows, columns=60)
@@ -258,7 +276,7 @@ class TestWhatTheModelIsAskedFor:
     def test_rows_are_handed_over_some_at_a_time_and_the_reward_is_closed(
         self, folder: Path, loader: Loader
     ) -> None:
-        result = run("score", write_rows(folder, *[good()] * (ROWS_AT_ONCE + 3)))
+        result = run("score", write_rows(folder, *goods(ROWS_AT_ONCE + 3)))
         assert result.exit_code == 0
         assert loader.reward.calls == [ROWS_AT_ONCE, 3]
         assert loader.reward.closed
@@ -274,7 +292,7 @@ class TestWhatTheModelIsAskedFor:
                 return super().score(rollouts)
 
         loader.reward = Watching(StepSettings())
-        result = run("score", write_rows(folder, *[good()] * 98, "{bad"))
+        result = run("score", write_rows(folder, *goods(98), "{bad"))
         assert "line 99" in result.stderr
         assert reported == [True, True]
         assert result.stderr.count("line 99") == 1
@@ -289,7 +307,7 @@ class TestWhatTheModelIsAskedFor:
 
         (folder / "b.png").write_bytes(b"")
         loader.reward = Vandal(StepSettings())
-        result = run("score", write_rows(folder, *[good()] * ROWS_AT_ONCE, good(images="b.png")))
+        result = run("score", write_rows(folder, *goods(ROWS_AT_ONCE), good(images="b.png")))
         assert result.exit_code == 1
         assert f"line {ROWS_AT_ONCE + 1}, field 'images'" in result.stderr
         assert f"{ROWS_AT_ONCE} scored · 1 bad" in result.stdout
@@ -309,14 +327,14 @@ class TestNothingDone:
         assert message.startswith("error: 'no.jsonl' cannot be read (No such file or directory)")
 
     def test_a_file_without_rows_is_said_so(self, folder: Path) -> None:
-        assert self.refused(write_rows(folder)).endswith("can be scored: it is empty")
+        assert self.refused(write_rows(folder)).endswith("can be used: it is empty")
 
     def test_a_file_of_bad_rows_only_loads_no_model_and_writes_nothing(
         self, folder: Path, loader: Loader
     ) -> None:
         out = folder / "out.jsonl"
         message = self.refused(write_rows(folder, "{bad", "[]"), "-o", str(out))
-        assert message.endswith("can be scored: all 2 are bad")
+        assert message.endswith("can be used: all 2 are bad")
         assert loader.reward.calls == []
         assert not out.exists()
 
@@ -343,6 +361,7 @@ class TestNothingDone:
             ("--split separator", "needs --separator TEXT"),
             ("--separator x", "needs --split separator"),
             ("--split lines", "'lines' is not one of"),
+            ("--shard 3/2", "is no part of a whole: write i/n"),
             ("--limit 0", "greater than or equal to 1"),
             ("--nonsense", "No such option"),
         ],
@@ -395,12 +414,34 @@ def test_an_interrupt_in_the_middle_is_status_130_and_keeps_the_old_output(
     loader.reward = Interrupted(StepSettings())
     out = folder / "out.jsonl"
     out.write_text("old")
-    rows = write_rows(folder, *[good()] * (ROWS_AT_ONCE + 1))
+    rows = write_rows(folder, *goods(ROWS_AT_ONCE + 1))
     result = run("score", rows, "-o", str(out), "--overwrite")
     assert result.exit_code == 130
-    assert result.stderr == "interrupted: no output file was written\n"
+    assert result.stderr == (
+        f"kept: 64 finished pieces of work in {out}.unfinished: the same command goes on from "
+        "there\ninterrupted: no output file was written\n"
+    )
     assert out.read_text() == "old"
-    assert len(list(folder.iterdir())) == 4
+    assert len(list(folder.iterdir())) == 5
+
+
+def test_a_job_that_was_interrupted_goes_on_where_it_was(folder: Path, loader: Loader) -> None:
+    class Interrupted(WordReward):
+        def score(self, rollouts: Sequence[Rollout]) -> list[ProcessScore]:
+            if self.calls:
+                raise KeyboardInterrupt
+            return super().score(rollouts)
+
+    rows, out = write_rows(folder, *goods(ROWS_AT_ONCE + 5)), folder / "out.jsonl"
+    loader.reward = Interrupted(StepSettings())
+    assert run("score", rows, "-o", str(out)).exit_code == 130
+    loader.reward = WordReward(StepSettings())
+    result = run("score", rows, "-o", str(out))
+    assert result.exit_code == 0
+    assert result.stderr == "Going on from 64 finished pieces of work.\n"
+    assert loader.reward.calls == [5]
+    assert len(records(out)) == ROWS_AT_ONCE + 5
+    assert not (folder / "out.jsonl.unfinished").exists()
 
 
 class TestHelp:
@@ -541,7 +582,7 @@ class TestAsAProcess:
     def test_a_reader_that_leaves_ends_it_unless_there_is_a_file_to_write(
         self, folder: Path, with_output: bool, status: int
     ) -> None:
-        rows, out = write_rows(folder, *[good()] * (3 * ROWS_AT_ONCE)), folder / "out.jsonl"
+        rows, out = write_rows(folder, *goods(3 * ROWS_AT_ONCE)), folder / "out.jsonl"
         options = ["-o", str(out)] if with_output else []
         process = start("-c", silent_script(seconds=0.2), "score", rows, *options)
         assert process.stdout is not None

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from vrprm_openrlhf import commands as openrlhf
 
-from vrprm_reward.commands import doctor, profile, score, serve
+from vrprm_reward.commands import best_of_n, doctor, evaluate, profile, report, sample, score, serve
 
 app = typer.Typer(
     name="vrprm-reward",
@@ -21,6 +21,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("score", help=score.HELP, epilog=score.EPILOG)(score.score)
+app.command("best-of-n", help=best_of_n.HELP, epilog=best_of_n.EPILOG)(best_of_n.best_of_n)
+app.command("sample", help=sample.HELP, epilog=sample.EPILOG)(sample.sample)
+app.add_typer(evaluate.app, name="evaluate")
+app.command("report", epilog=report.EPILOG)(report.report)
 app.command("serve")(serve.serve)
 _doctors = typer.Typer(name="doctor", invoke_without_command=True)
 _doctors.callback()(doctor.doctor)

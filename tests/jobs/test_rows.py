@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from vrprm_reward.errors import InputError, RowError
 from vrprm_reward.images import ImageSettings
-from vrprm_reward.jobs.outputs import atomic_jsonl, check_output, json_line, score_record
-from vrprm_reward.jobs.rows import Row, open_rows, parse_row
+from vrprm_reward.jobs.outputs import atomic_output, check_output, json_line, score_record
+from vrprm_reward.jobs.rows import Row, parse_row, rollout_row
+from vrprm_reward.jobs.source import RowSource, open_rows
 from vrprm_reward.types import ProcessScore, Step, Usage
 
 GOOD = {"question": "How many?", "images": ["a.png"], "response": "One.\nTwo."}
@@ -39,9 +40,13 @@ def write_rows(folder: Path, *rows: object) -> Path:
     return path
 
 
+def read_source(source: RowSource, limit: int | None = None) -> Iterator[Row | RowError]:
+    return source.read(rollout_row, ImageSettings(root=source.folder), limit)
+
+
 def read_all(path: Path, limit: int | None = None) -> list[Row | RowError]:
     with open_rows(str(path)) as source:
-        return list(source.rows(ImageSettings(root=source.folder), limit))
+        return list(read_source(source, limit))
 
 
 class TestReadingARow:
@@ -220,10 +225,9 @@ class TestReadingAFile:
     def test_a_file_is_read_lazily_and_again_from_the_start(self, folder: Path) -> None:
         path = write_rows(folder, *[GOOD] * 5)
         with open_rows(str(path)) as source:
-            images = ImageSettings(root=source.folder)
-            assert isinstance(source.rows(images), Iterator)
-            assert next(source.rows(images)).line == 1
-            assert len(list(source.rows(images))) == 5
+            assert isinstance(read_source(source), Iterator)
+            assert next(read_source(source)).line == 1
+            assert len(list(read_source(source))) == 5
 
     @pytest.mark.parametrize("indent", [1, 2])
     @pytest.mark.parametrize("document", [GOOD, [GOOD]])
@@ -239,7 +243,10 @@ class TestReadingAFile:
             pass
 
     def test_a_folder_is_no_file_of_rows(self, folder: Path) -> None:
-        with pytest.raises(InputError, match="name a JSONL file"), open_rows(str(folder)):
+        with (
+            pytest.raises(InputError, match="name a JSONL or Parquet file"),
+            open_rows(str(folder)),
+        ):
             pass
 
     def test_standard_input_is_read_twice_although_a_pipe_is_not(
@@ -254,8 +261,7 @@ class TestReadingAFile:
         monkeypatch.chdir(folder)
         with open_rows("-") as source:
             assert source.path is None
-            images = ImageSettings(root=source.folder)
-            assert list(source.rows(images)) == list(source.rows(images)) != []
+            assert list(read_source(source)) == list(read_source(source)) != []
 
 
 SCORED = ProcessScore(
@@ -280,6 +286,8 @@ class TestWriting:
         assert score_record(row, SCORED, model="demo", profile="two_stage") == {
             "id": "r1",
             "line": 7,
+            "question": "How many?",
+            "images": ["a.png"],
             "status": "scored",
             "reason": None,
             "detail": None,
@@ -318,7 +326,7 @@ class TestWriting:
 
     def test_the_file_appears_only_when_all_is_written(self, tmp_path: Path) -> None:
         path = tmp_path / "out.jsonl"
-        with atomic_jsonl(path) as write:
+        with atomic_output(path) as write:
             write({"a": 1})
             assert not path.exists()
         assert path.read_text() == '{"a": 1}\n'
@@ -330,7 +338,7 @@ class TestWriting:
     ) -> None:
         path = tmp_path / "out.jsonl"
         path.write_text("old")
-        with contextlib.suppress(failure), atomic_jsonl(path) as write:
+        with contextlib.suppress(failure), atomic_output(path) as write:
             write({"a": 1})
             raise failure
         assert path.read_text() == "old"
@@ -340,7 +348,7 @@ class TestWriting:
         real, link = tmp_path / "real.jsonl", tmp_path / "link.jsonl"
         real.write_text("old")
         link.symlink_to(real)
-        with atomic_jsonl(link) as write:
+        with atomic_output(link) as write:
             write({})
         assert link.is_symlink()
         assert real.read_text() == "{}\n"
@@ -348,7 +356,7 @@ class TestWriting:
     def test_the_file_has_ordinary_permissions(self, tmp_path: Path) -> None:
         ordinary, path = tmp_path / "ordinary", tmp_path / "out.jsonl"
         ordinary.touch()
-        with atomic_jsonl(path):
+        with atomic_output(path):
             pass
         assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(ordinary.stat().st_mode)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 from pydantic import SecretStr, ValidationError
 
-from vrprm_reward.commands.score import complete_profile, step_settings
+from vrprm_reward.commands.options import complete_profile, step_settings
 from vrprm_reward.engines.local.options import LocalOptions
 from vrprm_reward.engines.openai.options import DEFAULT_OPENAI_OPTIONS, OpenAIOptions
 from vrprm_reward.engines.openai.urls import parse_urls

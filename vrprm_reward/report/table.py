@@ -255,7 +255,7 @@ class Tally:
             (f"{self.scored} scored", _GOOD if self.scored else ""),
             (f"{self.unscored.total()} unscored ({reasons})" if reasons else "", _DOUBTFUL),
             (f"{self.bad} bad" if self.bad else "", _WRONG),
-            (f"{_duration(seconds)}", ""),
+            (f"{duration(seconds)}", ""),
             (
                 f"{self.usage.prompt_tokens:,} prompt + {self.usage.generated_tokens:,} "
                 "generated tokens",
@@ -267,7 +267,8 @@ class Tally:
         return Text(f"{rows:,} {'row' if rows == 1 else 'rows'}: ") + Text(" · ").join(said)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in words: "2.5 s", "3 min 5 s", "1 h 2 min"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -1,0 +1,124 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.jobs.doubles import Watching
+from tests.jobs.test_job import LengthReward, run, write_rows
+from vrprm_reward.errors import InputError, MissingExtraError
+from vrprm_reward.images import ImageSettings
+from vrprm_reward.jobs.outputs import atomic_output, image_reference
+from vrprm_reward.jobs.rows import Row, rollout_row
+from vrprm_reward.jobs.source import open_rows
+
+pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install vrprm-reward[parquet]")
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+PNG = b"\x89PNG\r\n\x1a\n" + b"not looked into"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "a.png").write_bytes(b"not looked into")
+    return tmp_path
+
+
+def write(path: Path, *rows: dict[str, Any]) -> Path:
+    pq.write_table(pa.Table.from_pylist(list(rows)), path)
+    return path
+
+
+def read(path: Path) -> list[Any]:
+    with open_rows(str(path)) as source:
+        return list(source.read(rollout_row, ImageSettings(root=source.folder)))
+
+
+ROW = {"id": "r1", "question": "How many?", "images": ["a.png"], "response": "One.\nTwo."}
+
+
+def test_parquet_rows_are_those_of_the_same_jsonl(folder: Path) -> None:
+    (folder / "rows.jsonl").write_text(json.dumps(ROW) + "\n")
+    (row,) = read(write(folder / "rows.parquet", ROW))
+    (same,) = read(folder / "rows.jsonl")
+    assert row == same
+
+
+def test_a_bad_row_has_its_number_and_field(folder: Path) -> None:
+    found = read(write(folder / "rows.parquet", ROW, {**ROW, "question": " "}, ROW))
+    assert [type(row) is Row for row in found] == [True, False, True]
+    assert (found[1].line, found[1].field) == (2, "question")
+
+
+def test_images_may_be_bytes_alone_or_as_hugging_face_writes_them(folder: Path) -> None:
+    rows = [
+        {**ROW, "images": [{"bytes": PNG, "path": None}]},
+        {**ROW, "images": [{"bytes": PNG, "path": "x.png"}]},
+    ]
+    for row in read(write(folder / "rows.parquet", *rows)):
+        assert row.rollout.problem.images == (PNG,)
+    (row,) = read(write(folder / "plain.parquet", {**ROW, "images": PNG}))
+    assert row.rollout.problem.images == (PNG,)
+
+
+def test_bytes_of_an_image_are_written_as_a_data_url() -> None:
+    import base64
+    import io
+
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(file, "PNG")
+    url = image_reference(file.getvalue())
+    assert url == f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def test_a_cut_file_is_said_so(folder: Path) -> None:
+    path = write(folder / "rows.parquet", ROW)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match="is it complete"):
+        read(path)
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match="does not begin as a Parquet file"):
+        read(path)
+
+
+def test_the_output_has_the_records_that_jsonl_has(folder: Path) -> None:
+    rows = write_rows(folder, 600)
+    for name in ("out.jsonl", "out.parquet"):
+        run(LengthReward(), Watching(), rows=rows, output=folder / name)
+    lines = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+    assert pq.read_table(folder / "out.parquet").to_pylist() == lines
+    assert not list(folder.glob(".*"))
+
+
+def test_what_is_null_in_some_rows_or_in_all_fits(tmp_path: Path) -> None:
+    path = tmp_path / "out.parquet"
+    records: list[dict[str, Any]] = [
+        {"a": None, "b": None, "c": [], "d": {"e": None, "f": None}} for _ in range(300)
+    ]
+    records += [{"a": 1.5, "b": None, "c": [{"p": 0.5}], "d": {"e": "x", "f": None}}]
+    with atomic_output(path) as write:
+        for record in records:
+            write(record)
+    assert pq.read_table(path).to_pylist() == records
+    assert pq.read_schema(path).field("b").type == pa.string()
+
+
+def test_columns_of_mixed_kinds_are_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    output = atomic_output(tmp_path / "out.parquet")
+    write = output.__enter__()
+    write({"id": 1})
+    write({"id": "a"})
+    with pytest.raises(InputError, match="write JSONL instead"):
+        output.__exit__(None, None, None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_pyarrow_the_command_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(folder / "rows.parquet", ROW)
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'vrprm-reward\[parquet\]'"):
+        read(path)

@@ -1,0 +1,185 @@
+"""Options that several commands share: the model, the steps, and the rows of a job."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vrprm_reward.engines.local.options import DEFAULT_OPTIONS, LocalOptions
+from vrprm_reward.errors import InputError
+from vrprm_reward.images import ImageSettings
+from vrprm_reward.jobs.job import JobSettings
+from vrprm_reward.jobs.keys import checkpoint_fingerprint
+from vrprm_reward.jobs.source import STANDARD_STREAM, Shard
+from vrprm_reward.process_reward import DEMO, DEMO_FOLDER, ProcessReward
+from vrprm_reward.scoring.profile import Profile, builtin_profiles
+from vrprm_reward.scoring.schedule import Schedule
+from vrprm_reward.steps import StepPart, StepRule, StepSettings
+
+DEMO_NOTE = (
+    "Scored by the packaged demo model: it knows only its own world of drawn shapes, and in its "
+    "present state it does not hold steps against the picture (see README)."
+)
+
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
+
+
+def complete_profile(incomplete: str) -> list[str]:
+    """Packaged profiles for shell completion."""
+    return [name for name in builtin_profiles() if name.startswith(incomplete)]
+
+
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="OUT",
+        help="Write the results there, as JSONL or (OUT.parquet) Parquet; - is standard output.",
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")]
+Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N rows.")]
+ShardPart = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Only part I of N, with all rows of a problem in one part.",
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No tables and no progress bar.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        metavar="demo|PATH|ID|URL",
+        help="The demo, the folder of a checkpoint, a model id, or the URL of a server.",
+        rich_help_panel="Model",
+    ),
+]
+ProfileName = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        metavar="NAME|PATH",
+        help="How the model is spoken to; by default the model's usual one.",
+        autocompletion=complete_profile,
+        rich_help_panel="Model",
+    ),
+]
+Device = Annotated[
+    str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, …", rich_help_panel="Model")
+]
+DType = Annotated[
+    str,
+    typer.Option("--dtype", help="auto, float32, bfloat16 or float16.", rich_help_panel="Model"),
+]
+Order = Annotated[
+    Schedule,
+    typer.Option(
+        "--schedule", help="Order of the judgements; same scores.", rich_help_panel="Model"
+    ),
+]
+PassTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--pass-tokens",
+        min=1,
+        metavar="N",
+        help="Bound on the tokens of one forward pass.",
+        rich_help_panel="Model",
+    ),
+]
+Split = Annotated[
+    StepRule,
+    typer.Option("--split", help="How a response is cut into steps.", rich_help_panel="Steps"),
+]
+Separator = Annotated[
+    str | None,
+    typer.Option(
+        "--separator",
+        metavar="TEXT",
+        help=r"What stands between steps; \n, \t, \r and \\ are understood.",
+        rich_help_panel="Steps",
+    ),
+]
+Part = Annotated[
+    StepPart,
+    typer.Option("--part", help="Which part of a response is judged.", rich_help_panel="Steps"),
+]
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which model scores, and how."""
+
+    model: str
+    profile: str | Profile | None
+    steps: StepSettings
+    schedule: Schedule = "auto"
+    local: LocalOptions = DEFAULT_OPTIONS
+
+    def arguments(self, images: ImageSettings) -> dict[str, Any]:
+        """What `load_process_reward` is given beside the model's name."""
+        return {
+            "profile": self.profile,
+            "steps": self.steps,
+            "images": images,
+            "schedule": self.schedule,
+            "local": self.local,
+        }
+
+    def asker(self, reward: ProcessReward) -> str:
+        """All that decides a score beside the rollout: checkpoint, profile, steps, numeric type."""
+        profile = getattr(reward, "profile", None)
+        words = profile.model_dump_json() if isinstance(profile, Profile) else ""
+        folder = str(DEMO_FOLDER) if self.model == DEMO else self.model
+        fingerprint = checkpoint_fingerprint(folder)
+        return "\n".join([fingerprint, words, self.steps.model_dump_json(), self.local.dtype])
+
+
+def profile_name(reward: ProcessReward) -> str | None:
+    """Name of the profile that a reward uses, where it has one."""
+    profile = getattr(reward, "profile", None)
+    return profile.name if isinstance(profile, Profile) else None
+
+
+def check_reference_use(reward: ProcessReward, *, wanted: bool) -> None:
+    """See that a wish to show reference answers can be fulfilled. Raises `InputError`."""
+    profile = getattr(reward, "profile", None)
+    if wanted and isinstance(profile, Profile) and not profile.show_reference:
+        raise InputError(
+            f"the profile {profile.name!r} never shows reference answers: leave --show-reference "
+            "out, or pass a profile with show_reference = true"
+        )
+
+
+def close(used: object) -> None:
+    """Free a model, end processes or close connections, where there is something to free."""
+    close = getattr(used, "close", None)
+    if callable(close):
+        close()
+
+
+def job_settings(
+    rows: str, output: str | None, overwrite: bool, limit: int | None, shard: str | None
+) -> JobSettings:
+    """The settings of a job from options of a command line. Raises `InputError`."""
+    target = None if output in (None, STANDARD_STREAM) else Path(output or "")
+    part = Shard() if shard is None else Shard.parse(shard)
+    return JobSettings(rows=rows, output=target, overwrite=overwrite, limit=limit, shard=part)
+
+
+def step_settings(split: StepRule, separator: str | None, part: StepPart) -> StepSettings:
+    """Step settings from options of a command line. Raises `typer.BadParameter`."""
+    if split == "separator" and not separator:
+        raise typer.BadParameter("needs --separator TEXT", param_hint="--split separator")
+    if split != "separator" and separator is not None:
+        raise typer.BadParameter("needs --split separator", param_hint="--separator")
+    if separator is not None:
+        # Only these: Python's own decoding of escapes would break text outside ASCII.
+        separator = re.sub(r"\\([ntr\\])", lambda escape: _ESCAPES[escape[1]], separator)
+    return StepSettings(rule=split, separator=separator, part=part)

@@ -1,0 +1,1 @@
+"""How well a process reward judges, measured on labelled benchmarks."""

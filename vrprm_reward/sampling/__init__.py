@@ -1,0 +1,1 @@
+"""Answers chosen and built with step scores."""
