@@ -8,7 +8,7 @@ INTEGRATION_VENV  ?= .venv-integration
 INTEGRATION_BIN   := $(INTEGRATION_VENV)/bin
 INTEGRATION_PARTS := $(shell find requirements/integration tests/integration/environment -type f)
 
-.PHONY: demo test lint types integration clean
+.PHONY: demo test lint types integration soak clean
 
 demo: $(VENV)/.installed
 	$(BIN)/vrprm-reward score examples/shapes/rollouts.jsonl
@@ -26,6 +26,11 @@ types: $(VENV)/.installed-dev
 
 integration: $(INTEGRATION_VENV)/.installed
 	PYTHONPATH=$(CURDIR):$(CURDIR)/adapters $(INTEGRATION_BIN)/python -m pytest tests/integration
+
+# Load and kill -9, by hand on a quiet machine (half an hour); figures go to benchmarks/results.
+soak: $(INTEGRATION_VENV)/.installed
+	$(INTEGRATION_BIN)/python -m benchmarks.soak_server
+	$(INTEGRATION_BIN)/python -m benchmarks.soak_replicas
 
 # torch comes first and pinned: an unpinned torch pulls a CUDA build of several gigabytes.
 $(VENV)/.installed: pyproject.toml requirements/torch.txt requirements/local.txt

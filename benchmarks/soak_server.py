@@ -2,8 +2,8 @@
 
     python -m benchmarks.soak_server [--rollouts 2000] [--clients 64] [--model demo]
 
-Prints a line for each finding and writes them to `benchmarks/soak_server.json`. Exit status 0: all
-held. Run by hand, on a machine that does nothing else.
+Prints a line for each finding and writes them to `benchmarks/results/soak_server.json`. Exit status
+0: all held. Run by hand (`make soak`), on a machine that does nothing else.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import base64
 import contextlib
 import io
 import json
+import os
 import random
 import re
 import signal
@@ -27,10 +28,11 @@ import httpx2
 
 from vrprm_reward.client import RemoteProcessReward
 from vrprm_reward.demo import world
+from vrprm_reward.demo.questions import random_question
 from vrprm_reward.steps import split_steps
 from vrprm_reward.types import Problem, ProcessScore, Rollout
 
-SERVE = "import typer; from vrprm_reward.commands.serve import serve; typer.run(serve)"
+RESULTS = Path(__file__).parent / "results"
 ASK_HEALTH = """
 import sys, time, httpx2
 with httpx2.Client(base_url=sys.argv[1], timeout=60) as client:
@@ -50,7 +52,7 @@ def make_rollouts(count: int, seed: int = 0) -> list[Rollout]:
     rng = random.Random(seed)
     found: list[Rollout] = []
     while len(found) < count:
-        question = world.random_question(rng)
+        question = random_question(rng)
         for _ in range(4):
             example = world.solve(question, rng)
             file = io.BytesIO()
@@ -66,7 +68,7 @@ def make_rollouts(count: int, seed: int = 0) -> list[Rollout]:
 def served(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     arguments = [*MODEL, "--port", "0", *options]
     process = subprocess.Popen(
-        [sys.executable, "-c", SERVE, *arguments],
+        [sys.executable, "-m", "vrprm_reward.cli", "serve", *arguments],
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -227,6 +229,20 @@ async def terminated(rollouts: list[Rollout]) -> dict[str, Any]:
     }
 
 
+def report(name: str, found: dict[str, Any]) -> int:
+    """Print what held, write everything under `results`, and give the exit status."""
+    for what, ok in found["held"].items():
+        print("ok  " if ok else "FAIL", what)
+    machine = {
+        "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
+        "cores": os.cpu_count(),
+        "load_average_at_the_end": round(os.getloadavg()[0], 1),
+    }
+    text = json.dumps({"machine": machine, **found}, indent=2)
+    (RESULTS / f"{name}.json").write_text(text + "\n")
+    return 0 if all(found["held"].values()) else 1
+
+
 async def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rollouts", type=int, default=2000)
@@ -253,11 +269,8 @@ async def main() -> int:
         and end["statuses"].get("200", 0) >= end["inside_before_the_signal"]
         and end["exit_status"] == 0,
     }
-    for what, ok in held.items():
-        print("ok  " if ok else "FAIL", what)
     found = {"load": load, "overload": over, "sigterm": end, "held": held}
-    Path(__file__).with_suffix(".json").write_text(json.dumps(found, indent=2) + "\n")
-    return 0 if all(held.values()) else 1
+    return report("soak_server", found)
 
 
 if __name__ == "__main__":

@@ -144,6 +144,15 @@ def test_a_missing_log_probability_is_an_error_and_never_a_hard_verdict(logprobs
             judge(engine)
 
 
+def test_a_server_that_lists_no_log_probabilities_is_refused_with_the_remedy():
+    with (
+        FakeServer(max_logprobs=1) as server,
+        engine_for(server) as engine,
+        pytest.raises(LogprobsMissingError, match="max-logprobs 20"),
+    ):
+        engine.connect()
+
+
 @pytest.mark.parametrize("tokenizes", [True, False])
 @pytest.mark.parametrize("template", ["strips", "opens", "joins"])
 def test_a_template_that_changes_conversations_is_refused_with_the_command(template, tokenizes):

@@ -3,6 +3,7 @@
 Run by `make integration` in an environment that has vLLM, verl, OpenRLHF and TRL.
 """
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,8 @@ torch.set_num_threads(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A run that is told to end still ends its servers.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Other people's code warns as it likes; ours must not.
     config.addinivalue_line("filterwarnings", "ignore")
     config.addinivalue_line("filterwarnings", "error:::vrprm_")

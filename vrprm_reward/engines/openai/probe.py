@@ -251,6 +251,8 @@ async def find_way(ask: Ask, server: str, model: str, route: Route) -> Way:
             except ServerRefusedError as refusal:
                 if refusal.status not in (400, 422):
                     raise
+                if "logprob" in refusal.words:
+                    without_logprobs = wire.no_logprobs(server, f"({refusal.words[:200]})")
                 failures.append(f"{spelling} was refused ({refusal.words[:100]})")
             except LogprobsMissingError as missing:
                 without_logprobs = missing

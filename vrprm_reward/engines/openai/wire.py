@@ -205,11 +205,7 @@ def read_judgement(answer: Json, route: Route, server: str) -> Judgement:
     missing = [word for word in VERDICTS if found.get(word, _IMPOSSIBLE) <= _IMPOSSIBLE]
     if missing:
         listed = ", ".join(repr(token) for token in list(found)[:8]) or "no token at all"
-        raise LogprobsMissingError(
-            f'{server} gave no log-probability of "{missing[0]}" (it listed {listed}): allow '
-            "log-probabilities of at least 5 tokens there (vLLM: --max-logprobs 20), and take away "
-            "any proxy that drops them"
-        )
+        raise no_logprobs(server, f'of "{missing[0]}" (it listed {listed})')
     return Judgement(found["0"], found["1"], prompt_tokens(answer, server))
 
 
@@ -219,6 +215,14 @@ def ignored(server: str, what: str) -> ConstraintIgnoredError:
         f"{server} did not keep to the allowed answers 1 and 0: {what}. Constrained choice must "
         "work on that server: start vLLM without --reasoning-parser and with its structured "
         "outputs enabled, or SGLang with a grammar backend (--grammar-backend xgrammar)"
+    )
+
+
+def no_logprobs(server: str, what: str) -> LogprobsMissingError:
+    """The error for a verdict whose log-probabilities do not come."""
+    return LogprobsMissingError(
+        f"{server} gave no log-probability {what}: allow log-probabilities of at least 5 tokens "
+        "there (vLLM: --max-logprobs 20), and take away any proxy that drops them"
     )
 
 

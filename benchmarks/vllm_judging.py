@@ -1,0 +1,159 @@
+"""Judging through a real vLLM: all steps in flight against one request per step in sequence.
+
+    python -m benchmarks.vllm_judging [--rollouts 32] [--at-once 1,4,16] [--repeats 3]
+
+Starts vLLM with the demo checkpoint (so it needs the environment of `make integration`). The plain
+client follows the official pattern: as many rollouts at once, each asking for one step after
+another with a full prompt and nothing in flight beside it. Both send the same prompts to the same
+server, whose prefix cache is emptied before each run, and both are given the same thinking.
+"""
+
+import argparse
+import asyncio
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from tests.integration.processes import MODEL, vllm
+from vrprm_reward import load_profile
+from vrprm_reward.demo.evaluate import held_out, rollout_of
+from vrprm_reward.engines.engine import Generation, Judgement, Prompt
+from vrprm_reward.engines.openai import wire
+from vrprm_reward.engines.openai.engine import OpenAIEngine
+from vrprm_reward.scoring.scorer import VRPRMScorer
+from vrprm_reward.scoring.template import render_template
+from vrprm_reward.types import ProcessScore, Rollout
+
+SEED = 77
+
+
+class Remembered:
+    """An engine that thinks once about each prompt and remembers it."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self.thoughts: dict[Prompt, Generation] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    async def generate(self, prompt: Prompt, **more: Any) -> Generation:
+        if prompt not in self.thoughts:
+            self.thoughts[prompt] = await self._engine.generate(prompt, **more)
+        return self.thoughts[prompt]
+
+
+class PlainClient:
+    """Asks for one judgement with one request, and knows nothing else."""
+
+    identity = "plain client"
+    added_tokens = OpenAIEngine(["http://unused"], render=render_template).added_tokens
+    deterministic = False
+
+    def __init__(self, url: str, thoughts: dict[Prompt, Generation]) -> None:
+        limits = httpx2.Limits(max_connections=None)
+        self._client = httpx2.AsyncClient(base_url=url, timeout=600, limits=limits)
+        self._thoughts = thoughts
+        self.requests = 0
+
+    async def generate(self, prompt: Prompt, **_: Any) -> Generation:
+        return self._thoughts[prompt]
+
+    async def judge(self, prompt: Prompt, **_: Any) -> Judgement:
+        self.requests += 1
+        way = wire.Way("structured_outputs", 20)
+        body = wire.prompt_body(prompt, model=MODEL) | wire.choice_fields("chat", way)
+        answer = await self._client.post("/v1/chat/completions", json=body)
+        return wire.read_judgement(answer.json(), "chat", "vLLM")
+
+    def expect(self, share: object) -> None:
+        pass
+
+    def release(self, share: object) -> None:
+        pass
+
+
+async def timed(
+    scorer: VRPRMScorer, rollouts: Sequence[Rollout], at_once: int
+) -> tuple[float, list[ProcessScore]]:
+    """Seconds and scores with so many rollouts at once."""
+    places = asyncio.Semaphore(at_once)
+
+    async def one(rollout: Rollout) -> ProcessScore:
+        async with places:
+            return (await scorer.ascore([rollout]))[0]
+
+    began = time.perf_counter()
+    scores = await asyncio.gather(*(one(rollout) for rollout in rollouts))
+    return time.perf_counter() - began, scores
+
+
+async def measure(
+    url: str, profile_name: str, rollouts: Sequence[Rollout], at_once: Sequence[int], repeats: int
+) -> None:
+    profile = load_profile(profile_name)
+    engine = OpenAIEngine([url], render=partial(render_template, profile.conversation))
+    with closing(engine):
+        remembered = Remembered(engine)
+        ours = VRPRMScorer(lambda: remembered, profile, schedule="fixed_point")
+        plain_client = PlainClient(url, remembered.thoughts)
+        plain = VRPRMScorer(lambda: plain_client, profile, schedule="lockstep")
+        _, scores = await timed(ours, rollouts, 16)  # thinks, and warms everything up
+        await timed(plain, rollouts, 16)
+        steps = sum(len(score.steps) for score in scores)
+        rounds = statistics.mean(score.usage.rounds for score in scores if score.usage)
+        print(
+            f"profile {profile_name}: {len(rollouts)} rollouts, {steps} steps, {rounds:.2f} rounds"
+        )
+        for count in at_once:
+            seconds: dict[str, list[float]] = {"plain": [], "ours": []}
+            differing = 0
+            for _ in range(repeats):
+                for name, scorer in (("plain", plain), ("ours", ours)):
+                    reset = httpx2.post(f"{url}/reset_prefix_cache", timeout=60)
+                    reset.raise_for_status()
+                    taken, found = await timed(scorer, rollouts, count)
+                    seconds[name].append(taken)
+                    assert all(score.scored for score in found)
+                    differing += sum(
+                        abs(p - q) > 1e-3
+                        for a, b in zip(found, scores, strict=True)
+                        for p, q in zip(a.p_correct, b.p_correct, strict=True)
+                    )
+            a, b = (statistics.median(seconds[name]) for name in ("plain", "ours"))
+            spread = {n: f"{min(s):.2f}-{max(s):.2f}" for n, s in seconds.items()}
+            print(
+                f"  {count:3d} rollouts at once: plain {a:6.2f} s ({spread['plain']}), "
+                f"ours {b:6.2f} s ({spread['ours']}), {a / b:.2f} times as fast, "
+                f"{differing} probabilities differ by more than 1e-3"
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rollouts", type=int, default=32)
+    parser.add_argument("--at-once", default="1,4,16")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--profiles", default="demo")
+    options = parser.parse_args()
+    os.environ["VLLM_SERVER_DEV_MODE"] = "1"  # has /reset_prefix_cache
+    rollouts = [rollout_of(example) for example in held_out(options.rollouts, seed=SEED)]
+    at_once = [int(count) for count in options.at_once.split(",")]
+    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before")
+    with tempfile.TemporaryDirectory() as folder, vllm(Path(folder)) as server:
+        for name in options.profiles.split(","):
+            asyncio.run(measure(server.url, name, rollouts, at_once, options.repeats))
+    print(f"load {os.getloadavg()[0]:.1f} after")
+
+
+if __name__ == "__main__":
+    main()
