@@ -38,6 +38,7 @@ def main(arguments=None):
     parser.add_argument("--dense", action="store_true", help="credit each step on its own")
     parser.add_argument("--steps", type=int, default=40, help="training steps")
     parser.add_argument("--warm-up", type=float, default=90.0, help="seconds of imitation before")
+    parser.add_argument("--batch", type=int, default=16, help="responses per step, 8 a problem")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
 
@@ -54,7 +55,7 @@ def main(arguments=None):
         model=model,
         reward_funcs=reward,
         args=config(args),
-        train_dataset=dataset(args.seed, problems=8 * args.steps),
+        train_dataset=dataset(args.seed, problems=args.batch // 8 * args.steps),
         processing_class=processor,
     )
     trainer.train()
@@ -85,7 +86,7 @@ def config(args):
         disable_tqdm=True,
         seed=args.seed,
         max_steps=args.steps,
-        per_device_train_batch_size=16,
+        per_device_train_batch_size=args.batch,
         num_generations=8,
         max_completion_length=128,
         learning_rate=1e-4,
