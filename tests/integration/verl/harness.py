@@ -126,7 +126,6 @@ class ScriptedPolicy:
         ids.append(self._tokenizer.eos_token_id)
         return TokenOutput(
             token_ids=ids,
-            log_probs=[0.0] * len(ids),
             extra_fields={"min_global_steps": 0, "max_global_steps": 0},
         )
 

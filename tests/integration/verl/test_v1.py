@@ -132,7 +132,7 @@ def test_the_image_that_is_judged_is_the_image_of_the_problem(
     for name in ("one", "two"):
         prompts = prompts_of(config, tmp_path / f"{name}.parquet")
         prompts["uid"] = np.array([f"{name}-red", f"{name}-circles"], dtype=object)
-        rows = [r for r in rows_of(run, run.rollout(prompts)) if r["uid"].startswith(name)]
+        rows = rows_of(run, run.rollout(prompts))
         images = {"red": shapes if name == "one" else other}
         images["circles"] = other if name == "one" else shapes
         for row in rows:
@@ -164,7 +164,7 @@ def test_a_rollout_is_scored_while_another_is_still_being_generated(run, config,
     assert len(done) == 1, done
     assert tags["slow"]["status"] == "running"
     thread.join()
-    assert len([key for key in found["batch"].keys if key.startswith("slow_")]) == 2
+    assert len(found["batch"].keys) == 2
 
 
 def test_validation_rows_are_rewarded_by_their_outcome_and_have_acc(run, config, shapes, tmp_path):

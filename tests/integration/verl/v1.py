@@ -62,7 +62,7 @@ class V1Run:
                 break
             assert time.monotonic() < end, states
             time.sleep(0.1)
-        keys = sorted(key for key in tags if key not in uids)
+        keys = sorted(key for key in tags if key.rsplit("_", 2)[0] in uids and key not in uids)
         self.states = states
         return KVBatchMeta(partition_id=partition, keys=keys, tags=[tags[key] for key in keys])
 
