@@ -8,8 +8,8 @@ from importlib import metadata
 from typing import Annotated
 
 import typer
-from vrprm_openrlhf import commands as openrlhf
 
+from vrprm_openrlhf import commands as openrlhf
 from vrprm_reward.commands import doctor, profile, score, serve
 
 app = typer.Typer(
@@ -22,10 +22,7 @@ app = typer.Typer(
 )
 app.command("score", help=score.HELP, epilog=score.EPILOG)(score.score)
 app.command("serve")(serve.serve)
-_doctors = typer.Typer(name="doctor", invoke_without_command=True)
-_doctors.callback()(doctor.doctor)
-_doctors.command("openrlhf")(openrlhf.doctor_openrlhf)
-app.add_typer(_doctors)
+app.command("doctor")(doctor.doctor)
 app.add_typer(profile.app, name="profile")
 app.command("chat-template")(profile.chat_template)
 app.add_typer(openrlhf.app)

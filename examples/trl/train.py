@@ -16,11 +16,11 @@ from statistics import fmean
 import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
-from vrprm_trl import ProcessRewardFunction, StepGRPOTrainer
 
 from vrprm_reward import Problem, Rollout, load_process_reward
 from vrprm_reward.demo.world import random_example
 from vrprm_reward.rewards.answers import final_answer, same_text
+from vrprm_trl import ProcessRewardFunction, StepGRPOTrainer
 
 sys.path.insert(0, str(Path(__file__).parent))
 from policy import conversation, load_policy, prompt_text, warm_up

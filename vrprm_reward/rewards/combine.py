@@ -47,8 +47,8 @@ class RewardRule(BaseModel):
 
     unscorable_reward: float | None = Field(default=None, allow_inf_nan=False)
     """What a response earns that made itself unscorable; None: the least that a response of one
-    step can earn. `centred`, `clip` and `clip_delta` add up over steps without a bound, so there
-    a number well below that keeps many wrong steps from being worse than nothing to judge."""
+    step can earn. `centred` and `clip` add up over steps without a lower bound, so there a number
+    well below that keeps many wrong steps from being worse than nothing to judge."""
 
     @property
     def needs_outcome(self) -> bool:

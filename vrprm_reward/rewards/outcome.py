@@ -5,6 +5,7 @@ happens in a process of its own, with a time limit.
 """
 
 import asyncio
+import importlib.util
 import inspect
 import threading
 from collections.abc import Awaitable, Callable
@@ -12,6 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
+from vrprm_reward.errors import MissingExtraError
 from vrprm_reward.rewards.answers import final_answer, same_text
 from vrprm_reward.rewards.isolated import IsolatedFunction
 from vrprm_reward.rewards.isolated_child import verdict
@@ -67,6 +69,7 @@ def load_outcome(
 
     Raises:
         ValueError: the name is none of these.
+        MissingExtraError: math-verify is not installed.
     """
     if callable(outcome):
         return _Called(outcome, timeout)
@@ -74,6 +77,11 @@ def load_outcome(
         return _Unknown()
     if outcome == "exact":
         return _Exact()
+    if outcome == "math" and importlib.util.find_spec("math_verify") is None:
+        raise MissingExtraError(
+            "the outcome 'math' needs math-verify: pip install 'vrprm-reward[outcome]', or choose "
+            "another outcome (exact, none, module:function)"
+        )
     if outcome == "math" or ":" in outcome:
         return _Isolated(IsolatedFunction(outcome, timeout=timeout, workers=workers))
     raise ValueError(

@@ -1,12 +1,12 @@
 import asyncio
 
 import pytest
+
+from tests.server.doubles import ScriptedReward, p_of, picture
 from vrprm_openrlhf.errors import RunStopped, UnscoredError
 from vrprm_openrlhf.judge import FEWEST, Judge
 from vrprm_openrlhf.reward import _judge_here, reward_func
 from vrprm_openrlhf.settings import Settings
-
-from tests.server.doubles import ScriptedReward, p_of, picture
 from vrprm_reward.types import Problem, Rollout
 
 KEYS = {

@@ -1,12 +1,12 @@
 import pickle
 
 import pytest
-from vrprm_trl import ProcessRewardFunction
-from vrprm_trl.conversation import question_and_images, response_text
 
 from tests.server.doubles import ScriptedReward, p_of, picture
 from vrprm_reward.errors import EngineError, InputError
 from vrprm_reward.rewards.combine import RewardRule
+from vrprm_trl import ProcessRewardFunction
+from vrprm_trl.conversation import question_and_images, response_text
 
 PROMPT = [
     {"role": "system", "content": "Think."},

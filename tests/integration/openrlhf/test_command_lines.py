@@ -101,7 +101,6 @@ def test_the_launch_script_is_one_that_openrlhf_takes(parse, mode, tmp_path):
 
 def test_the_settings_in_the_documents_are_settings():
     from vrprm_openrlhf.settings import Settings
-
     from vrprm_reward.rewards.combine import RewardRule
 
     known = {name.upper() for name in {*Settings.model_fields, *RewardRule.model_fields} - {"rule"}}

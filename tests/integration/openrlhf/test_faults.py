@@ -8,18 +8,18 @@ from types import SimpleNamespace
 
 import httpx2
 import pytest
-import vrprm_openrlhf.reward
 from openrlhf.datasets.prompts_dataset import PromptDataset
 from openrlhf.utils import agent as openrlhf_agent
 from openrlhf.utils.agent import SingleTurnAgentExecutor
+
+import vrprm_openrlhf.reward
+from tests.integration.openrlhf.rollouts import Case, ScriptedEngine, execute, processor
+from tests.server.doubles import PICTURE, served_process
 from vrprm_openrlhf.data import Columns, open_output, prepared_row
 from vrprm_openrlhf.errors import RunStopped, UnscoredError
 from vrprm_openrlhf.executor import AgentExecutor
 from vrprm_openrlhf.judge import FEWEST
 from vrprm_openrlhf.missing_reward import _checked
-
-from tests.integration.openrlhf.rollouts import Case, ScriptedEngine, execute, processor
-from tests.server.doubles import PICTURE, served_process
 from vrprm_reward.images import ImageSettings
 
 

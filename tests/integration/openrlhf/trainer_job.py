@@ -27,8 +27,9 @@ class RolloutActor:
     """Where OpenRLHF's executors live: an asynchronous actor."""
 
     async def __init__(self):
-        import vrprm_openrlhf.executor
         from openrlhf.trainer.ray.vllm_engine import _load_agent_executor
+
+        import vrprm_openrlhf.executor
 
         file = vrprm_openrlhf.executor.__file__.replace("executor.py", "agent.py")
         self.executor = _load_agent_executor(file)
@@ -42,8 +43,9 @@ class RewardActor:
     """Where a reward function stops a run."""
 
     async def stop(self):
-        import vrprm_openrlhf.reward
         from openrlhf.utils.agent import SingleTurnAgentExecutor
+
+        import vrprm_openrlhf.reward
 
         file = vrprm_openrlhf.reward.__file__.replace("reward.py", "reward_func.py")
         executor = SingleTurnAgentExecutor(file)

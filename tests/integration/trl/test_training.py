@@ -7,12 +7,12 @@ import sys
 
 import pytest
 import torch
-from vrprm_trl import ProcessRewardFunction, StepGRPOTrainer
 
 from tests.integration.processes import ROOT
 from vrprm_reward import load_process_reward
 from vrprm_reward.rewards.advantage import leave_one_out, to_tokens
 from vrprm_reward.types import ProcessScore
+from vrprm_trl import ProcessRewardFunction, StepGRPOTrainer
 
 FOLDER = ROOT / "examples" / "trl"
 

@@ -1,0 +1,239 @@
+"""One rollout after another through the judge: what its row says, whatever happens."""
+
+import asyncio
+import logging
+
+import pytest
+from PIL import Image
+
+from tests.qwen_vocabulary import qwen3_tokenizer
+from vrprm_reward import ProcessScore
+from vrprm_reward.client import RemoteProcessReward
+from vrprm_reward.errors import InputError
+from vrprm_reward.scoring.scorer import VRPRMScorer
+from vrprm_verl.judge import Judge, Sample, load_reward
+from vrprm_verl.row import ROW, checksum
+from vrprm_verl.settings import RewardSettings, reward_settings
+
+IMAGE = Image.new("RGB", (8, 8), "red")
+PROMPT = {
+    "role": "user",
+    "content": [{"type": "image", "image": IMAGE}, {"type": "text", "text": "How many?"}],
+}
+RESPONSE = "One and two.\n\nThe answer is 3."
+
+
+class Scripted:
+    """Gives every step the next probability; keeps what it was asked."""
+
+    def __init__(self, *p):
+        self.p, self.asked = p, []
+
+    async def ascore(self, rollouts):
+        self.asked += rollouts
+        return [
+            ProcessScore(
+                status="scored", steps=rollout.steps, p_correct=self.p[: len(rollout.steps)]
+            )
+            for rollout in rollouts
+        ]
+
+
+class Failing:
+    """Says, or does, one thing."""
+
+    def __init__(self, what):
+        self.what = what
+
+    async def ascore(self, rollouts):
+        if isinstance(self.what, float):
+            await asyncio.sleep(self.what)
+        if isinstance(self.what, Exception):
+            raise self.what
+        return [self.what] * len(rollouts)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return qwen3_tokenizer()
+
+
+@pytest.fixture
+def judged(tokenizer):
+    def judge(reward, response=RESPONSE, *, mask="all", messages=(PROMPT,), truth="3", **kw):
+        settings = kw.pop("settings", {})
+        extra_info = kw.pop("extra_info", {})
+        ids = tokenizer.encode(response, add_special_tokens=False)
+        sample = Sample(
+            ids=ids,
+            messages=messages,
+            mask=[1] * len(ids) if mask == "all" else mask,
+            extra_info=extra_info,
+            reward_model={"ground_truth": truth},
+            data_source="geometry",
+        )
+        chosen = RewardSettings(**{"outcome": "exact", "credit": "raw", **settings})
+        return asyncio.run(Judge(chosen, tokenizer, reward, **kw).row(sample))
+
+    return judge
+
+
+def test_a_rollout_is_scored_rewarded_and_placed(judged, tokenizer):
+    reward = Scripted(0.9, 0.6)
+    row = judged(reward)
+    assert row.reward.rewards == (0.9, 1.6)
+    assert row.reward.outcome == 1.0
+    ids = tokenizer.encode(RESPONSE, add_special_tokens=False)
+    assert row.belongs_to(ids)
+    assert row.tokens[-1] == len(ids) - 1
+    (rollout,) = reward.asked
+    assert rollout.problem.question == "<image>How many?"
+    assert rollout.problem.images == (IMAGE,)
+    assert rollout.problem.reference_answer == "3"
+    assert rollout.response == RESPONSE
+
+
+def test_the_outcome_is_read_from_what_the_policy_wrote_and_not_a_tool(judged, tokenizer):
+    own, tool = "I look.", " The answer is 3."
+    count = [len(tokenizer.encode(text, add_special_tokens=False)) for text in (own, tool)]
+    row = judged(Scripted(0.9), own + tool, mask=[1] * count[0] + [0] * count[1])
+    assert row.reward.outcome == 0.0
+    assert row.tokens == (count[0] - 1,)
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        (ProcessScore(status="unscored_ours", reason="server_unreachable", detail="gone"), None),
+        (RuntimeError("a bug"), "adapter_error"),
+        (InputError("refused"), "input"),
+        (30.0, "timeout"),
+    ],
+)
+def test_whatever_happens_is_a_masked_row_with_a_reason_and_never_an_exception(
+    judged, caplog, what, reason
+):
+    with caplog.at_level(logging.ERROR):
+        row = judged(Failing(what), settings={"timeout": 0.3 if what == 30.0 else 30})
+    assert row.reward.masked
+    assert row.reward.reason == (reason or "server_unreachable")
+    assert row.tokens == ()
+    assert not row.dense(5).any()
+    assert row.reward.reason in caplog.text
+    assert set(row.extra_info()) == set(judged(Scripted(0.9, 0.6)).extra_info())
+
+
+def test_a_prompt_without_its_image_is_masked(judged):
+    row = judged(Scripted(0.9, 0.6), messages=({"role": "user", "content": "How many?"},))
+    assert (row.reward.masked, row.reward.reason) == (True, "image_missing")
+
+
+@pytest.mark.parametrize("response", ["<|im_end|>", "  <|im_end|>"])
+def test_an_empty_response_gets_the_lowest_reward_on_its_last_token(judged, response):
+    reward = Scripted()
+    row = judged(reward, response, settings={"credit": "centred"})
+    assert (row.reward.status, row.reward.reason) == ("unscored_response", "response_empty")
+    assert row.dense(3)[row.tokens[0]] == -1
+    assert reward.asked == []
+
+
+def test_a_response_without_any_token_is_masked_since_there_is_nowhere_to_put_a_reward(judged):
+    row = judged(Scripted(), "")
+    assert (row.reward.masked, row.reward.reason) == (True, "no_policy_token")
+
+
+def test_validation_rows_are_rewarded_by_their_outcome_alone(judged):
+    reward = Scripted(0.9, 0.6)
+    row = judged(reward, extra_info={"split": "test"})
+    assert (row.reward.rewards, row.validation) == ((1.0,), True)
+    assert row.extra_info()["acc"] == 1.0
+    assert reward.asked == []
+    full = judged(reward, extra_info={"split": "test"}, settings={"validation": "full"})
+    assert (full.reward.rewards, full.validation) == ((0.9, 1.6), False)
+
+
+def test_the_rule_outcome_never_asks_the_judge(judged):
+    reward = Scripted(0.9, 0.6)
+    assert judged(reward, settings={"combination": "outcome"}).reward.rewards == (1.0,)
+    assert reward.asked == []
+
+
+def test_without_a_ground_truth_the_row_is_masked_where_the_rule_needs_one(judged):
+    assert judged(Scripted(0.9, 0.6), truth=None).reward.reason == "outcome_no_reference"
+    row = judged(Scripted(0.9, 0.6), truth=None, settings={"combination": "process"})
+    assert row.reward.rewards == (0.9, 0.6)
+
+
+@pytest.mark.parametrize("answer", [0.5, {"score": 0.2, "acc": 0.5}])
+def test_verls_own_function_can_decide_the_outcome(judged, answer):
+    asked = {}
+
+    def compute_score(**arguments):
+        asked.update(arguments)
+        return answer
+
+    async def awaited(**arguments):
+        return answer
+
+    for function in (compute_score, awaited):
+        row = judged(
+            Scripted(0.9, 0.6),
+            extra_info={"index": 7},
+            settings={"outcome": "custom_reward_function"},
+            compute_score=function,
+        )
+        assert row.reward.outcome == 0.5
+    assert asked == {
+        "data_source": "geometry",
+        "solution_str": RESPONSE,
+        "ground_truth": "3",
+        "extra_info": {"index": 7},
+    }
+    with pytest.raises(InputError, match=r"reward\.custom_reward_function\.path"):
+        judged(Scripted(), settings={"outcome": "custom_reward_function"})
+
+
+def test_several_turns_without_a_mask_are_masked_rather_than_judged_as_one(judged, tokenizer):
+    turns = "one<|im_end|>\n<|im_start|>user\ntool<|im_end|>\n<|im_start|>assistant\ntwo"
+    assert "agent loops" in judged(Scripted(0.9), turns, mask=None).reward.detail
+    assert judged(Scripted(0.9, 0.6), mask=None).reward.rewards == (0.9, 1.6)
+
+
+def test_a_note_on_the_prompt_says_what_verl_leaves_out(judged, tokenizer):
+    turns = "one<|im_end|>\n<|im_start|>user\ntool<|im_end|>\n<|im_start|>assistant\nanswer is 3"
+    ids = tokenizer.encode(turns, add_special_tokens=False)
+    tool = ids.index(tokenizer.convert_tokens_to_ids("<|im_start|>"))
+    mask = [1] * tool + [0] * (len(ids) - tool - 4) + [1] * 4
+
+    note = {"reference": "3", "extra_info": {"index": 1}, "masks": {str(checksum(ids)): mask}}
+    row = judged(
+        Scripted(0.9, 0.6), turns, mask=None, truth=None, messages=({**PROMPT, "vrprm": note},)
+    )
+    assert row.reward.outcome == 1.0
+    assert all(mask[token] for token in row.tokens)
+
+
+def test_the_url_decides_who_is_asked():
+    assert isinstance(load_reward(RewardSettings(url="http://h:1"), None), RemoteProcessReward)
+    for settings, router in [
+        (RewardSettings(url="openai+http://h:1/v1"), None),
+        (RewardSettings(), "h:1"),
+    ]:
+        assert isinstance(load_reward(settings, router), VRPRMScorer)
+    with pytest.raises(InputError, match=r"\+reward\.vrprm\.url"):
+        load_reward(RewardSettings(), None)
+
+
+def test_settings_are_checked_when_the_run_starts():
+    with pytest.raises(InputError, match=r"reward\.vrprm\.combinaton: Extra inputs"):
+        reward_settings({"combinaton": "sum"})
+    with pytest.raises(InputError, match=r"reward\.vrprm\.steps\.part"):
+        reward_settings({"steps": {"part": "question"}})
+    with pytest.raises(InputError, match="loads no reward model"):
+        reward_settings({"url": "demo"})
+    assert reward_settings(None) == RewardSettings()
+
+
+def test_a_row_is_json_with_its_reason(judged):
+    row = judged(Failing(ProcessScore(status="unscored_ours", reason="server_timeout")))
+    assert '"reason": "server_timeout"' in row.extra_info()[ROW]
