@@ -76,8 +76,9 @@ def test_with_steps_the_number_is_the_outcome_and_the_steps_are_kept_once():
         function.take_steps()
 
 
-def test_it_pickles_and_has_a_name():
-    function = ProcessRewardFunction("http://127.0.0.1:9", outcome="exact", name="vrprm")
+@pytest.mark.parametrize("outcome", ["math", "exact", "none"])
+def test_it_pickles_and_has_a_name(outcome):
+    function = ProcessRewardFunction("http://127.0.0.1:9", outcome=outcome, name="vrprm")
     copy = pickle.loads(pickle.dumps(function))
     assert copy.__name__ == "vrprm"
 
