@@ -8,8 +8,8 @@ from importlib import metadata
 from typing import Annotated
 
 import typer
-from vrprm_openrlhf import commands as openrlhf
 
+from vrprm_openrlhf import commands as openrlhf
 from vrprm_reward.commands import best_of_n, doctor, evaluate, profile, report, sample, score, serve
 
 app = typer.Typer(
@@ -26,10 +26,7 @@ app.command("sample", help=sample.HELP, epilog=sample.EPILOG)(sample.sample)
 app.add_typer(evaluate.app, name="evaluate")
 app.command("report", epilog=report.EPILOG)(report.report)
 app.command("serve")(serve.serve)
-_doctors = typer.Typer(name="doctor", invoke_without_command=True)
-_doctors.callback()(doctor.doctor)
-_doctors.command("openrlhf")(openrlhf.doctor_openrlhf)
-app.add_typer(_doctors)
+app.command("doctor")(doctor.doctor)
 app.add_typer(profile.app, name="profile")
 app.command("chat-template")(profile.chat_template)
 app.add_typer(openrlhf.app)

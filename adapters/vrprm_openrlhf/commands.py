@@ -1,4 +1,4 @@
-"""`vrprm-reward openrlhf-data`, `vrprm-reward openrlhf path` and `vrprm-reward doctor openrlhf`."""
+"""`vrprm-reward openrlhf-data` and `vrprm-reward openrlhf path`."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 import typer
 
 from vrprm_openrlhf import data
-from vrprm_openrlhf.doctor import findings
 from vrprm_reward.errors import RowError
 from vrprm_reward.images import ImageSettings
 from vrprm_reward.jobs.outputs import check_output
@@ -114,19 +113,3 @@ def openrlhf_data(
                 raise typer.Exit(NOTHING_DONE)
         typer.echo(one_line(f"wrote {written} rows to {target}; {bad} left out"))
     raise typer.Exit(SOME_FAILED if bad else ALL_DONE)
-
-
-def doctor_openrlhf() -> None:
-    """Examine this environment: OpenRLHF's version and methods, settings, server, hook.
-
-    Exit status 0: all is in place; 1: something is not.
-    """
-    console = open_console(sys.stdout)
-    ok = True
-    for finding in findings():
-        ok = ok and finding.ok
-        console.print("[green]ok[/]" if finding.ok else "[red]no[/]", end="  ")
-        console.print(
-            f"{finding.what}: {finding.detail}", markup=False, highlight=False, soft_wrap=True
-        )
-    raise typer.Exit(ALL_DONE if ok else SOME_FAILED)

@@ -1,4 +1,4 @@
-"""What is in place for a run with OpenRLHF in this environment, and what is not."""
+"""What is in place for a run with OpenRLHF here? `vrprm-reward doctor openrlhf`."""
 
 import importlib
 import os
@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from importlib import metadata
+from pathlib import Path
 from typing import NamedTuple
 
 from vrprm_openrlhf.hook import install
@@ -31,8 +32,18 @@ class Finding(NamedTuple):
     """What was found, and what to do if it is not."""
 
 
-def findings() -> Iterator[Finding]:
-    """Look at everything that can be seen from here. Patches OpenRLHF in this process."""
+def examine(config: Path | None = None) -> list[Finding]:
+    """Look at everything that can be seen from here. Patches OpenRLHF in this process.
+
+    Raises:
+        InputError: a configuration file, which OpenRLHF has not.
+    """
+    if config is not None:
+        raise InputError("OpenRLHF has no configuration file: leave --config out")
+    return list(_findings())
+
+
+def _findings() -> Iterator[Finding]:
     yield _version()
     yield _methods()
     yield _launch()

@@ -95,7 +95,6 @@ class Judge:
             ServerRefusedError: the server refuses whatever is asked.
         """
         started = time.monotonic()
-        wanted = self._settings.rule.needs_outcome
         (score,), outcome = await asyncio.gather(
             self._reward.ascore([rollout]),
             self._outcome.acheck(rollout.response, rollout.problem.reference_answer),
@@ -105,9 +104,8 @@ class Judge:
         else:
             reward = scalar_reward(score, outcome, self._settings.rule, self._settings.aggregation)
             scalar = reward.total
-        known = outcome.value if wanted else None
-        judged = Judged(score, reward, scalar, known, time.monotonic() - started)
-        return self._passed(judged)
+        seconds = time.monotonic() - started
+        return self._passed(Judged(score, reward, scalar, outcome.value, seconds))
 
     def unscored(self, reason: str, detail: str) -> Judged:
         """A rollout that cannot even be asked about, and why. Raises as `ajudge` does."""

@@ -127,7 +127,7 @@ def _rows_in_queue(tq: Any, batch: Any, colocated: bool) -> list[Row]:
     ]
     field = ROW if colocated else "extra_fields"
     data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=[field])
-    values = data[field].tolist()
+    values = list(data[field])
     if colocated:
         return [Row.from_json(str(text)) for text in values]
     rows = [row_in((each or {}).get("reward_extra_info")) for each in values]

@@ -1,15 +1,17 @@
 """`vrprm-reward doctor`: what is in place, and which frame a checkpoint follows."""
 
+import importlib
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from vrprm_reward.engines.local.options import LocalOptions
-from vrprm_reward.errors import MissingExtraError
+from vrprm_reward.errors import InputError, MissingExtraError
 from vrprm_reward.process_reward import DEMO, DEMO_FOLDER
 from vrprm_reward.report.terminal import ALL_DONE, SOME_FAILED, open_console, plain_errors
 from vrprm_reward.scoring.profile import builtin_profiles, load_profile
@@ -17,8 +19,24 @@ from vrprm_reward.scoring.profile import builtin_profiles, load_profile
 LONGEST_THINKING = 1024
 
 
+FRAMEWORKS = ("verl", "openrlhf")
+
+
 def doctor(
-    context: typer.Context,
+    framework: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[verl|openrlhf]",
+            help="A training framework whose set-up is examined instead of a checkpoint.",
+            show_default=False,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="With a framework: the composed configuration of a run, as YAML."
+        ),
+    ] = None,
     model: Annotated[
         str, typer.Option(metavar="demo|PATH|ID", help="The checkpoint to examine.")
     ] = DEMO,
@@ -36,14 +54,40 @@ def doctor(
 
     Every profile is tried on small samples with known verdicts. Exit status 0: a frame fits;
     1: none does, or something is missing; 2: the checkpoint could not be loaded.
+
+    `vrprm-reward doctor verl --config FILE` shows what verl loads in which of its processes, and
+    names settings of a run that verl ignores or that pass the reward manager by.
+    `vrprm-reward doctor openrlhf` looks at OpenRLHF's version and methods, the settings, and the
+    reward server.
     """
-    if context.invoked_subcommand is not None:
-        return
     errors = open_console(sys.stderr)
     console = open_console(sys.stdout)
     with plain_errors(errors):
+        if framework is not None:
+            ok = _examine_framework(console, framework, config)
+            raise typer.Exit(ALL_DONE if ok else SOME_FAILED)
+        if config is not None:
+            raise InputError("--config is for a framework: vrprm-reward doctor verl --config FILE")
         ok = _examine(console, model, profile or [], LocalOptions(device=device, dtype=dtype))
     raise typer.Exit(ALL_DONE if ok else SOME_FAILED)
+
+
+def _examine_framework(console: Console, framework: str, config: Path | None) -> bool:
+    if framework not in FRAMEWORKS:
+        raise InputError(f"{framework!r} is not examined; choose one of {', '.join(FRAMEWORKS)}")
+    try:
+        # By name: adapters build on this package, not the other way round.
+        checks: Any = importlib.import_module(f"vrprm_{framework}.doctor")
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"{framework} is not usable here ({error}): run this in the environment of the training"
+        ) from error
+    findings = checks.examine(config)
+    for finding in findings:
+        mark = "[green]ok[/]" if finding.ok else "[red]no[/]"
+        console.print(f"{mark}  {finding.what}: ", end="")
+        console.print(finding.detail, markup=False, highlight=False, soft_wrap=True)
+    return all(finding.ok for finding in findings)
 
 
 def _examine(console: Console, model: str, names: Sequence[str], options: LocalOptions) -> bool:

@@ -4,8 +4,8 @@ import re
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
-from vrprm_openrlhf.data import Columns, prepared_row
 
+from vrprm_openrlhf.data import Columns, prepared_row
 from vrprm_reward.cli import app
 from vrprm_reward.errors import RowError
 from vrprm_reward.images import ImageSettings

@@ -2,11 +2,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from vrprm_openrlhf.dense import RULES, token_rewards
 from vrprm_openrlhf.errors import StepRewardsError
 from vrprm_openrlhf.wire import COUNT, MASKED, POSITIONS, VALUES, StepRow, pack, unpack
 from vrprm_openrlhf.wire import unpack_masked as masked_of
-
 from vrprm_reward.rewards.advantage import ESTIMATORS, to_tokens
 
 

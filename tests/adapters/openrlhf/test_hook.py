@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import pytest
+
 from vrprm_openrlhf import runtime_env_hook
 from vrprm_openrlhf.hook import SETUP_HOOK
 

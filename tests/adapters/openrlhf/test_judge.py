@@ -1,12 +1,12 @@
 import asyncio
 
 import pytest
+
+from tests.server.doubles import ScriptedReward, p_of, picture
 from vrprm_openrlhf.errors import RunStopped, UnscoredError
 from vrprm_openrlhf.judge import FEWEST, Judge
 from vrprm_openrlhf.reward import _judge_here, reward_func
 from vrprm_openrlhf.settings import Settings
-
-from tests.server.doubles import ScriptedReward, p_of, picture
 from vrprm_reward.types import Problem, Rollout
 
 KEYS = {
@@ -57,8 +57,8 @@ def test_every_rollout_has_the_same_numbers():
     assert [each.numbers()["vrprm_unscored"] for each in found] == [0.0, 1.0, 1.0]
 
 
-def test_a_process_only_run_filters_by_the_reward():
-    (found,) = ask(judge(rule={"combination": "process"}), "One.")
+def test_without_outcomes_dynamic_filtering_reads_the_reward():
+    (found,) = ask(judge(rule={"combination": "process"}, outcome="none"), "One.")
     assert found.outcome is None
     assert found.filter_score == found.scalar == p_of("One.")
 

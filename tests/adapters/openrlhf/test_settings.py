@@ -1,8 +1,8 @@
 from pathlib import Path
 
 import pytest
-from vrprm_openrlhf.settings import Settings, TrainerSettings
 
+from vrprm_openrlhf.settings import Settings, TrainerSettings
 from vrprm_reward.errors import InputError
 from vrprm_reward.rewards.advantage import ESTIMATORS
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import torch
 from openrlhf.trainer.ppo_utils.kl_controller import FixedKLController
 from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
+
 from vrprm_openrlhf.wire import MASKED, pack
 
 ESTIMATORS = (

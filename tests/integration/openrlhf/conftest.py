@@ -6,8 +6,8 @@ import os
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 import pytest
-import vrprm_openrlhf
 
+import vrprm_openrlhf
 from tests.integration.processes import vrprm_serve
 
 

@@ -9,13 +9,6 @@ import random
 
 import pytest
 import torch
-from vrprm_openrlhf.errors import (
-    IncompatibleOpenRLHFError,
-    OpenRLHFError,
-    StepRewardsError,
-    UnscoredError,
-)
-from vrprm_openrlhf.patch import patch_module
 
 from tests.integration.openrlhf.batches import (
     ESTIMATORS,
@@ -26,6 +19,13 @@ from tests.integration.openrlhf.batches import (
     options,
     response,
 )
+from vrprm_openrlhf.errors import (
+    IncompatibleOpenRLHFError,
+    OpenRLHFError,
+    StepRewardsError,
+    UnscoredError,
+)
+from vrprm_openrlhf.patch import patch_module
 
 WHITE = 7**0.5 / 4  # seven tokens whose deviations from the mean have 16 as the sum of squares
 HALF = 2**-0.5  # outcomes 1 and 0: (1 - 0.5) / std

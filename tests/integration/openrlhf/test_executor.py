@@ -12,14 +12,14 @@ import torch
 from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
 from openrlhf.trainer.ray.vllm_engine import _load_agent_executor
 from openrlhf.utils.agent import SingleTurnAgentExecutor
-from vrprm_openrlhf.errors import MissingHookError
-from vrprm_openrlhf.executor import AgentExecutor, image_sources
-from vrprm_openrlhf.judge import Judge
-from vrprm_openrlhf.settings import Settings
 
 from tests.integration.openrlhf.batches import experience_maker, options
 from tests.integration.openrlhf.rollouts import Case, ScriptedEngine, execute, processor
 from tests.integration.processes import ROOT
+from vrprm_openrlhf.errors import MissingHookError
+from vrprm_openrlhf.executor import AgentExecutor, image_sources
+from vrprm_openrlhf.judge import Judge
+from vrprm_openrlhf.settings import Settings
 from vrprm_reward import load_process_reward
 from vrprm_reward.errors import InputError, LabelError
 from vrprm_reward.rewards.advantage import leave_one_out, to_tokens
@@ -244,3 +244,24 @@ def test_a_label_without_its_fields_stops_the_run_before_anything_is_generated(
     with pytest.raises(LabelError, match=says):
         asyncio.run(execute(AgentExecutor(), cases[0], engine=engine, label=label))
     assert engine.prompts == []
+
+
+def _doctor():
+    command = [sys.executable, "-W", "ignore", "-m", "vrprm_reward.cli", "doctor", "openrlhf"]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+
+def test_the_doctor_finds_everything_in_place(settings):
+    ended = _doctor()
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    for text in ("openrlhf: 0.11.2", "methods are those that it knows", "is ready"):
+        assert text in ended.stdout
+
+
+def test_the_doctor_names_what_is_missing(settings, monkeypatch):
+    settings(url="http://127.0.0.1:9")
+    monkeypatch.setenv("RAY_RUNTIME_ENV_HOOK", "other.hook")
+    ended = _doctor()
+    assert ended.returncode == 1
+    for text in ("RAY_RUNTIME_ENV_HOOK is 'other.hook'", "http://127.0.0.1:9 cannot be reached"):
+        assert text in ended.stdout

@@ -1,0 +1,59 @@
+"""What a TRL prompt and completion hold: the question, its images, and the response's text."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vrprm_reward.errors import InputError
+from vrprm_reward.types import ImageSource
+
+Message = Mapping[str, Any]
+
+
+def question_and_images(prompt: str | Sequence[Message]) -> tuple[str, tuple[ImageSource, ...]]:
+    """The text and the images of a prompt's user messages.
+
+    TRL puts a row's images into its conversation before rewards are asked, so these are the images
+    that the policy got.
+
+    Raises:
+        InputError: the prompt is no conversation, so that it cannot hold images.
+    """
+    if isinstance(prompt, str):
+        raise InputError(
+            "the prompt is a text: TRL's multimodal training wants conversations, such as "
+            '[{"role": "user", "content": "How many?"}], and a column "images"'
+        )
+    texts: list[str] = []
+    images: list[ImageSource] = []
+    for message in prompt:
+        if message.get("role") != "user":
+            continue
+        content = message.get("content")
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        for part in parts or ():
+            if part.get("type") == "text":
+                texts.append(part["text"])
+            elif part.get("type") == "image":
+                images.append(part["image"])
+    return "\n".join(texts), tuple(images)
+
+
+def response_text(completion: str | Sequence[Message]) -> str:
+    """What the policy wrote.
+
+    Raises:
+        InputError: several messages, as tools make them, or one without a text.
+    """
+    if isinstance(completion, str):
+        return completion
+    if len(completion) == 1:
+        content = completion[0].get("content")
+        if isinstance(content, str):
+            return content
+        texts = [part["text"] for part in content or () if part.get("type") == "text"]
+        if len(texts) == 1:
+            return str(texts[0])
+    raise InputError(
+        f"the completion has {len(completion)} messages, or one without a text: only a single "
+        "response without tools can be judged"
+    )

@@ -1,0 +1,298 @@
+"""Is a run of verl set up so that every token is credited by its step? `vrprm-reward doctor verl`.
+
+verl says little about what it leaves out: a plugin that fails to load is logged at DEBUG, keys of
+older versions are composed and ignored, and a reward manager can be passed by.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import verl
+import yaml
+
+from vrprm_reward.errors import InputError
+from vrprm_verl.estimators import NAMES
+from vrprm_verl.patches import VARIABLE, wanted_patches
+from vrprm_verl.plugin import version_of
+from vrprm_verl.settings import CUSTOM_FUNCTION, algorithm_settings, reward_settings
+
+V1_LOOPS = ("vrprm_single_turn_agent", "vrprm_tool_agent")
+V0_MANAGER = "vrprm_verl.agent_loop_manager.DenseAgentLoopManager"
+KEEP_POSITIONS = (
+    "gae",
+    "reinforce_plus_plus",
+    "remax",
+    "optimal_token_baseline",
+    "tir_optimal_token_baseline",
+)
+"""verl's own estimators that use where in the response a reward stands; the others sum."""
+
+_START_SECONDS = 300
+_PROBE = """
+import json, verl
+from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY as estimators
+from verl.experimental.reward_loop.reward_manager import registry
+from verl.experimental.agent_loop.agent_loop import _agent_loop_registry as loops
+import sys
+plugin = sys.modules.get("vrprm_verl.plugin")
+print("VRPRM" + json.dumps({
+    "loaded": plugin is not None,
+    "failures": plugin.failures if plugin else {},
+    "estimators": sorted(n for n in estimators if n.startswith("vrprm_")),
+    "manager": "vrprm" in registry.REWARD_MANAGER,
+    "loops": sorted(n for n in loops if n.startswith("vrprm_")),
+}))
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    ok: bool
+    what: str
+    detail: str
+    """What was found and, where it is not ok, what to write instead."""
+
+
+def examine(config: Path | None) -> list[Finding]:
+    """Look at this installation and, if given, at a run's composed configuration.
+
+    Args:
+        config: YAML as verl prints it or Hydra keeps it (`outputs/.../.hydra/config.yaml`).
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    found = [*_installation()]
+    if config is not None:
+        found += examine_config(_read(config))
+    return found
+
+
+def _installation() -> Iterator[Finding]:
+    version = verl.__version__
+    tested = version.startswith("0.9.")
+    yield Finding(True, "verl", version + ("" if tested else " (0.9.1 is what is tested)"))
+    state = loaded_in_a_new_process()
+    how = (
+        "VERL_USE_EXTERNAL_MODULES" if _by_variable() else "the entry point verl.plugins (verl 0.9)"
+    )
+    if not state["loaded"]:
+        yield Finding(
+            False,
+            "loading",
+            "a new process that imports verl does not load vrprm_verl: "
+            "export VERL_USE_EXTERNAL_MODULES=vrprm_verl (and see VERL_USE_EXTERNAL_PLUGINS), on a "
+            "cluster also +ray_kwargs.ray_init.runtime_env.env_vars.VERL_USE_EXTERNAL_MODULES="
+            "vrprm_verl",
+        )
+        return
+    yield Finding(True, "loading", f"every process that imports verl loads vrprm_verl, by {how}")
+    for part, error in state["failures"].items():
+        yield Finding(False, part, error)
+    estimators = ", ".join(state["estimators"])
+    loops = ", ".join(state["loops"])
+    yield Finding(bool(estimators), "trainer (TaskRunner)", f"estimators: {estimators or 'none'}")
+    manager = "vrprm" if state["manager"] else "none"
+    yield Finding(state["manager"], "RewardLoopWorker", f"reward manager: {manager}")
+    yield Finding(bool(loops), "AgentLoopWorker", f"agent loops: {loops or 'none'}")
+    patches = ", ".join(wanted_patches()) or "none"
+    yield Finding(True, "changes to verl", f"{patches} (environment variable {VARIABLE})")
+
+
+def loaded_in_a_new_process() -> dict[str, Any]:
+    """What a process started from here has after `import verl`, as Ray's workers would."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _PROBE],
+        capture_output=True,
+        text=True,
+        timeout=_START_SECONDS,
+        check=False,
+    )
+    for line in done.stdout.splitlines():
+        if line.startswith("VRPRM"):
+            found: dict[str, Any] = json.loads(line.removeprefix("VRPRM"))
+            return found
+    raise InputError(f"a new process could not import verl:\n{done.stderr[-2000:]}")
+
+
+def _by_variable() -> bool:
+    return "vrprm_verl" in os.environ.get("VERL_USE_EXTERNAL_MODULES", "").split(",")
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read as YAML: {error}") from error
+    if not isinstance(found, Mapping) or "reward" not in found:
+        raise InputError(
+            f"{path} is no composed configuration of verl: pass .hydra/config.yaml of a run, or "
+            "what `python -m verl.trainer.main_ppo ... --cfg job` prints"
+        )
+    return found
+
+
+def examine_config(config: Mapping[str, Any]) -> list[Finding]:
+    """Look at a composed configuration."""
+    return [
+        *_ignored(config),
+        *_manager(config),
+        *_settings(config),
+        *_placement(config),
+        *_estimator(config),
+    ]
+
+
+def _get(config: Mapping[str, Any], path: str) -> Any:
+    found: Any = config
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found
+
+
+def _ignored(config: Mapping[str, Any]) -> Iterator[Finding]:
+    """Keys of before verl 0.8 that 0.9 composes and does not read."""
+    if version_of(verl.__version__) < (0, 9):
+        return
+    for place in ("custom_reward_function", "reward_model", "sandbox_fusion"):
+        for path, value in _leaves(config.get(place), place):
+            if value is not None:
+                yield Finding(
+                    False,
+                    path,
+                    f"is {value!r}, and verl {verl.__version__} ignores it: write it below reward.",
+                )
+
+
+def _leaves(config: Any, place: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(config, Mapping):
+        for name, value in config.items():
+            yield from _leaves(value, f"{place}.{name}")
+    else:
+        yield place, config
+
+
+def _manager(config: Mapping[str, Any]) -> Iterator[Finding]:
+    name = _get(config, "reward.reward_manager.name")
+    ours = name in ("vrprm", "VRPRMRewardManager")
+    yield Finding(
+        ours,
+        "reward.reward_manager.name",
+        str(name) if ours else f"{name}: this package's manager is not used; set it to vrprm",
+    )
+    if _get(config, "reward.reward_model.enable"):
+        path = _get(config, "reward.custom_reward_function.path")
+        yield Finding(
+            path is not None,
+            "reward.custom_reward_function.path",
+            str(path)
+            if path is not None
+            else "is not set, so verl passes the reward manager by and asks its reward model for a "
+            "class: set it to pkg://vrprm_verl.score",
+        )
+
+
+def _settings(config: Mapping[str, Any]) -> Iterator[Finding]:
+    try:
+        settings = reward_settings(_get(config, "reward.vrprm"))
+        algorithm_settings(_get(config, "algorithm.vrprm"))
+    except InputError as error:
+        yield Finding(False, "settings", str(error))
+        return
+    yield Finding(
+        True,
+        "reward rule",
+        f"{settings.combination} of {settings.credit} and the outcome {settings.outcome}",
+    )
+    hosted = bool(_get(config, "reward.reward_model.enable"))
+    if settings.url is None:
+        yield Finding(
+            hosted,
+            "who scores",
+            f"verl's own servers, under the profile {settings.profile}"
+            if hosted
+            else "nobody: set +reward.vrprm.url=http://host:port",
+        )
+    elif not settings.url.startswith("openai+"):
+        yield _reachable(settings.url)
+    if settings.outcome == CUSTOM_FUNCTION:
+        yield Finding(
+            _get(config, "reward.custom_reward_function.path") is not None,
+            "outcome",
+            "verl's own function, reward.custom_reward_function",
+        )
+
+
+def _reachable(url: str) -> Finding:
+    try:
+        status = httpx2.get(url.rstrip("/") + "/ready", timeout=10).status_code
+    except httpx2.HTTPError as error:
+        return Finding(False, "who scores", f"{url} cannot be reached from here ({error})")
+    words = f"{url} is " + ("ready" if status == 200 else f"not ready (status {status})")
+    return Finding(status == 200, "who scores", words)
+
+
+def _placement(config: Mapping[str, Any]) -> Iterator[Finding]:
+    agent = "actor_rollout_ref.rollout.agent"
+    if "fallback" in wanted_patches():
+        yield Finding(True, "placement", f"any agent loop, by {VARIABLE}=fallback")
+        return
+    v1 = version_of(verl.__version__) >= (0, 9) and _get(config, "trainer.use_v1") is not False
+    if _get(config, "reward.reward_model.enable") and not _get(
+        config, "reward.reward_model.enable_resource_pool"
+    ):
+        detail = "by the reward manager, after generation (colocated reward model)"
+        loop = _get(config, f"{agent}.default_agent_loop")
+        if v1 and loop not in V1_LOOPS:
+            yield Finding(
+                False,
+                f"{agent}.default_agent_loop",
+                f"{loop}: the V1 trainer hands a colocated reward model no ground truth, and only "
+                f"this package's loops pass it on: {' or '.join(V1_LOOPS)}",
+            )
+        yield Finding(True, "placement", detail)
+        return
+    key = f"{agent}.default_agent_loop" if v1 else f"{agent}.agent_loop_manager_class"
+    value = _get(config, key)
+    good = V1_LOOPS if v1 else (V0_MANAGER,)
+    yield Finding(
+        value in good,
+        key,
+        str(value)
+        if value in good
+        else f"{value}: the rewards of all steps end up on the last token; set it to "
+        f"{' or '.join(good)} (a data column agent_name wins over it)",
+    )
+
+
+def _estimator(config: Mapping[str, Any]) -> Iterator[Finding]:
+    name = _get(config, "algorithm.adv_estimator")
+    if name in NAMES:
+        detail = f"{name}: a credit for every step; masked rows are left out and counted"
+        yield Finding(True, "algorithm.adv_estimator", detail)
+    elif name in KEEP_POSITIONS:
+        detail = f"{name}: keeps positions; a masked row counts as a response of reward 0"
+        yield Finding(True, "algorithm.adv_estimator", detail)
+    else:
+        yield Finding(
+            False,
+            "algorithm.adv_estimator",
+            f"{name}: sums a response's rewards, so steps are not credited and a masked row counts "
+            f"as one of reward 0; choose {NAMES[0]}",
+        )
+    if _get(config, "algorithm.use_kl_in_reward"):
+        yield Finding(
+            False,
+            "algorithm.use_kl_in_reward",
+            "True: a penalty on every token hides the steps; set it to False and "
+            "actor_rollout_ref.actor.use_kl_loss=True",
+        )

@@ -1,0 +1,126 @@
+import pickle
+
+import pytest
+
+from tests.server.doubles import ScriptedReward, p_of, picture
+from vrprm_reward.errors import EngineError, InputError
+from vrprm_reward.rewards.combine import RewardRule
+from vrprm_trl import ProcessRewardFunction
+from vrprm_trl.conversation import question_and_images, response_text
+
+PROMPT = [
+    {"role": "system", "content": "Think."},
+    {
+        "role": "user",
+        "content": [{"type": "image", "image": picture()}, {"type": "text", "text": "How many?"}],
+    },
+]
+TEXTS = ["One.\n\nThe answer is 3", "One.", "", "fail"]
+
+
+def completions(*texts):
+    return [[{"role": "assistant", "content": text}] for text in texts]
+
+
+def make(**more):
+    return ProcessRewardFunction(ScriptedReward(), outcome="exact", **more)
+
+
+def call(function, *texts, **more):
+    return function(
+        prompts=[PROMPT] * len(texts),
+        completions=completions(*texts),
+        completion_ids=[[1]] * len(texts),
+        answer=["3"] * len(texts),
+        trainer_state=None,
+        **more,
+    )
+
+
+def test_a_reward_is_the_aggregate_and_the_outcome_and_none_when_it_is_unscored():
+    mean = (p_of("One.") + p_of("The answer is 3")) / 2
+    found = call(make(), *TEXTS)
+    assert found == [pytest.approx(mean + 1), p_of("One."), 0.0, None]
+
+
+def test_the_numbers_of_a_batch_are_logged():
+    logged = {}
+    call(make(), *TEXTS, log_metric=logged.__setitem__)
+    assert logged["rewards/process_reward/masked_share"] == 0.25
+    assert logged["rewards/process_reward/unscorable_share"] == 0.25
+    assert logged["rewards/process_reward/outcome/mean"] == pytest.approx(1 / 3)
+    assert {f"rewards/process_reward/{n}/mean" for n in ("p_correct", "steps")} < set(logged)
+
+
+def test_what_the_policy_saw_is_what_is_judged():
+    reward = ScriptedReward()
+    call(ProcessRewardFunction(reward, outcome="exact"), "One.")
+    (asked,) = reward.calls[0]
+    assert asked.problem.question == "How many?"
+    assert asked.problem.images == (picture(),)
+    assert asked.problem.reference_answer == "3"
+
+
+def test_with_steps_the_number_is_the_outcome_and_the_steps_are_kept_once():
+    function = make(steps=True, rule=RewardRule(credit="raw"))
+    assert call(function, *TEXTS) == [1.0, 0.0, 0.0, None]
+    kept = function.take_steps()
+    assert [each.reward.rewards for each in kept] == [
+        (p_of("One."), p_of("The answer is 3")),
+        (p_of("One."),),
+        (0.0,),
+        (),
+    ]
+    assert [each.text for each in kept] == TEXTS
+    with pytest.raises(InputError, match="no step rewards"):
+        function.take_steps()
+
+
+@pytest.mark.parametrize("outcome", ["math", "exact", "none"])
+def test_it_pickles_and_has_a_name(outcome):
+    function = ProcessRewardFunction("http://127.0.0.1:9", outcome=outcome, name="vrprm")
+    copy = pickle.loads(pickle.dumps(function))
+    assert copy.__name__ == "vrprm"
+
+
+def test_a_batch_with_too_many_unscored_completions_stops_the_run():
+    assert call(make(max_masked_share=0.5), "fail", "One.") == [None, p_of("One.")]
+    with pytest.raises(EngineError, match=r"2 of 3 completions.*engine"):
+        call(make(max_masked_share=0.5), "fail", "One.", "fail")
+
+
+@pytest.mark.parametrize(
+    ("function", "prompt", "columns", "says"),
+    [
+        (make(), PROMPT, {}, "no column 'answer'"),
+        (make(question_column="problem"), PROMPT, {"answer": ["3"]}, "no column 'problem'"),
+        (make(), "How many?", {"answer": ["3"]}, "is a text"),
+        (make(), [{"role": "user", "content": "How many?"}], {"answer": ["3"]}, "no image"),
+    ],
+)
+def test_a_dataset_that_does_not_fit_is_refused_before_anything_is_scored(
+    function, prompt, columns, says
+):
+    with pytest.raises(InputError, match=says):
+        function(prompts=[prompt], completions=completions("One."), **columns)
+
+
+def test_a_process_only_rule_needs_no_answers():
+    function = make(rule=RewardRule(combination="process"))
+    assert function(prompts=[PROMPT], completions=completions("One.")) == [p_of("One.")]
+
+
+def test_conversations_are_read_in_every_form_that_trl_has():
+    assert question_and_images(PROMPT) == ("How many?", (picture(),))
+    assert question_and_images([{"role": "user", "content": "Why?"}]) == ("Why?", ())
+    assert response_text("A.") == "A."
+    assert (
+        response_text([{"role": "assistant", "content": [{"type": "text", "text": "A."}]}]) == "A."
+    )
+    with pytest.raises(InputError, match="2 messages"):
+        response_text(completions("A.", "B.")[0] * 2)
+
+
+def test_a_share_that_is_none_is_refused():
+    with pytest.raises(InputError, match="max_masked_share"):
+        make(max_masked_share=1.5)

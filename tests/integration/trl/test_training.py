@@ -1,0 +1,179 @@
+"""Real GRPO runs on the CPU: pictures, a policy that writes steps, the demo checkpoint as judge."""
+
+import copy
+import importlib.util
+import math
+import sys
+
+import pytest
+import torch
+
+from tests.integration.processes import ROOT
+from vrprm_reward import load_process_reward
+from vrprm_reward.rewards.advantage import leave_one_out, to_tokens
+from vrprm_reward.types import ProcessScore
+from vrprm_trl import ProcessRewardFunction, StepGRPOTrainer
+
+FOLDER = ROOT / "examples" / "trl"
+
+
+def load_example(name):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def example():
+    sys.path.insert(0, str(FOLDER))
+    return load_example("train")
+
+
+@pytest.fixture(scope="session")
+def policy(example):
+    torch.manual_seed(0)
+    model, processor = example.load_policy()
+    example.warm_up(model, processor, 25.0)
+    return model, processor
+
+
+@pytest.fixture
+def options(example, tmp_path):
+    class Options:
+        seed, steps, batch = 3, 3, 8
+
+    found = example.config(Options)
+    found.output_dir = str(tmp_path)
+    return found
+
+
+def trained(example, policy, options, reward, trainer, **more):
+    model, processor = policy
+    found = trainer(
+        model=copy.deepcopy(model),
+        reward_funcs=reward,
+        args=options,
+        train_dataset=example.dataset(3, 24),
+        processing_class=processor,
+        **more,
+    )
+    found.train()
+    return found
+
+
+def test_the_example_trains_for_twenty_steps_and_says_what_it_learned(
+    example, reward_server, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    before, after, logged = example.main(
+        ["--reward", reward_server.url, "--steps", "20", "--warm-up", "25", "--batch", "8"]
+    )
+    printed = capsys.readouterr().out
+    assert len(logged) == 20
+    for row in logged:
+        assert 0 <= row["rewards/process_reward/p_correct/mean"] <= 1
+        assert row["rewards/process_reward/masked_share"] == 0
+        assert math.isfinite(row["loss"])
+        assert math.isfinite(row["reward"])
+        assert {f"rewards/process_reward/{name}/mean" for name in ("outcome", "steps")} <= set(row)
+    assert len({row["reward"] for row in logged}) > 10
+    assert any(row["grad_norm"] > 0 for row in logged)
+    assert before.keys() == after.keys()
+    for text in ("first quarter", "p_correct/mean", "right answers"):
+        assert text in printed
+
+
+class EveryFifthFails:
+    """A process reward that cannot score every fifth rollout."""
+
+    def __init__(self, reward):
+        self.reward, self.count, self.failed = reward, 0, 0
+
+    def score(self, rollouts):
+        raise NotImplementedError
+
+    async def ascore(self, rollouts):
+        scores = await self.reward.ascore(rollouts)
+        for index in range(len(scores)):
+            self.count += 1
+            if self.count % 5 == 0:
+                self.failed += 1
+                scores[index] = ProcessScore(
+                    status="unscored_ours", reason="server_timeout", detail="late"
+                )
+        return scores
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_a_fifth_of_the_rows_can_be_unscored(example, policy, options, reward_server, dense):
+    from trl import GRPOTrainer
+
+    options.max_steps = 5
+    judge = EveryFifthFails(load_process_reward(reward_server.url))
+    reward = ProcessRewardFunction(judge, outcome="exact", steps=dense)
+    trainer = trained(example, policy, options, reward, StepGRPOTrainer if dense else GRPOTrainer)
+    logged = [row for row in trainer.state.log_history if "reward" in row]
+    shares = [row["rewards/process_reward/masked_share"] for row in logged]
+    assert judge.failed == 8
+    assert sum(shares) / len(shares) == pytest.approx(0.2)
+    assert {row["rewards/process_reward/reason/server_timeout"] for row in logged} <= {0.125, 0.25}
+    assert all(math.isfinite(row["reward"]) and math.isfinite(row["loss"]) for row in logged)
+
+
+class Recorded(StepGRPOTrainer):
+    """Keeps what each batch of completions came out with."""
+
+    def __init__(self, *arguments, **more):
+        super().__init__(*arguments, **more)
+        self.batches = []
+
+    def _generate_and_score_completions(self, inputs):
+        output = super()._generate_and_score_completions(inputs)
+        self.batches.append((self.kept, output))
+        return output
+
+    def _advantages(self, own):
+        self.kept = own
+        return super()._advantages(own)
+
+
+def test_tokens_carry_the_advantage_of_their_step(example, policy, options, reward_server):
+    options.max_steps = 2
+    reward = ProcessRewardFunction(
+        load_process_reward(reward_server.url), outcome="exact", steps=True
+    )
+    trainer = trained(example, policy, options, reward, Recorded, step_weight=0.5)
+    tokenizer = policy[1].tokenizer
+    checked = 0
+    for kept, output in trainer.batches:
+        by_hand = leave_one_out([torch.tensor(k.reward.rewards) for k in kept], [0] * len(kept))
+        scalar = torch.tensor([k.reward.outcome for k in kept])
+        scalar = (scalar - scalar.mean()) / (scalar.std() + 1e-4)
+        for row, (each, advantages) in enumerate(zip(kept, by_hand, strict=True)):
+            ids = output["completion_ids"][row]
+            mask = output["completion_mask"][row]
+            # The token that ends a step is the first with which its text is complete.
+            ends = [
+                next(
+                    token
+                    for token in range(len(ids))
+                    if len(tokenizer.decode(ids[: token + 1], skip_special_tokens=True)) >= step.end
+                )
+                for step in each.reward.steps
+            ]
+            expected = scalar[row] + 0.5 * to_tokens(advantages, ends, mask)
+            assert torch.allclose(output["advantages"][row], expected, atol=1e-4)
+            checked += len(ends)
+    assert checked > 16
+    assert all(math.isfinite(row["loss"]) for row in trainer.state.log_history if "loss" in row)
+
+
+def test_step_advantages_need_a_function_that_keeps_steps(example, policy, options):
+    from vrprm_reward.errors import InputError
+
+    reward = ProcessRewardFunction("http://127.0.0.1:9", outcome="exact")
+    with pytest.raises(InputError, match="steps=True"):
+        trained(example, policy, options, reward, StepGRPOTrainer)
+    with pytest.raises(InputError, match="unknown step_advantage"):
+        trained(example, policy, options, reward, StepGRPOTrainer, step_advantage="none")

@@ -1,0 +1,64 @@
+"""What rewards and advantages have to be, worked out slowly and plainly, without our own code."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+
+from vrprm_reward import Problem, Rollout, load_process_reward
+
+
+def step_ends(tokenizer: Any, ids: Sequence[int], ends: Sequence[int]) -> list[int]:
+    """The first token at which the decoded prefix holds each step whole."""
+    starts = [list(ids[: k + 1]) for k in range(len(ids))]
+    lengths = [len(tokenizer.decode(start, skip_special_tokens=True)) for start in starts]
+    return [next(k for k, n in enumerate(lengths) if n >= end) for end in ends]
+
+
+def expected_rewards(
+    url: str, tokenizer: Any, ids: Sequence[int], image: Image.Image, question: str, answer: str
+) -> tuple[torch.Tensor, list[int]]:
+    """Dense rewards under credit=raw and outcome=exact, and the tokens on which steps end.
+
+    The probabilities are what the server at `url` says when it is asked directly.
+    """
+    text = tokenizer.decode(list(ids), skip_special_tokens=True)
+    problem = Problem(question="<image>" + question, images=(image,), reference_answer=answer)
+    reward = (
+        load_process_reward(url)
+        if url.startswith("http")
+        else load_process_reward(url, profile="two_stage")
+    )
+    (score,) = reward.score([Rollout(problem=problem, response=text)])
+    reward.close()
+    dense = torch.zeros(len(ids))
+    tokens = step_ends(tokenizer, ids, [step.end for step in score.steps])
+    for token, p in zip(tokens, score.p_correct, strict=True):
+        dense[token] += p
+    dense[tokens[-1]] += float(f"answer is {answer}." in text)
+    return dense, tokens
+
+
+def expected_advantages(
+    groups: Sequence[str],
+    lengths: Sequence[int],
+    rewards: Sequence[torch.Tensor],
+    ends: Sequence[list[int]],
+) -> list[torch.Tensor]:
+    """Leave-one-out return-to-go of groups of two, token by token."""
+    returns = []
+    for dense, tokens in zip(rewards, ends, strict=True):
+        values = [float(dense[token]) for token in tokens]
+        returns.append([sum(values[k:]) for k in range(len(values))])
+    found = []
+    for index, length in enumerate(lengths):
+        (other,) = [k for k, each in enumerate(groups) if each == groups[index] and k != index]
+        row, step = [], 0
+        for token in range(length):
+            if token > ends[index][step] and step + 1 < len(ends[index]):
+                step += 1
+            baseline = returns[other][step] if step < len(returns[other]) else 0.0
+            row.append(returns[index][step] - baseline)
+        found.append(torch.tensor(row))
+    return found

@@ -1,0 +1,292 @@
+"""The V1 trainer, from the data set to the advantages, with scores of a running reward server."""
+
+import asyncio
+import json
+import threading
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from verl.trainer.ppo import core_algos
+
+from tests.integration.verl.expected import expected_advantages, expected_rewards
+from tests.integration.verl.harness import (
+    DENSE,
+    ScriptedPolicy,
+    config_of,
+    padded,
+    prompts_of,
+    vrprm,
+    write_data,
+)
+from tests.integration.verl.v1 import V1Run
+from vrprm_verl.row import ROW
+
+RED = "How many red shapes are there?"
+CIRCLES = "How many circles are there?"
+SLOW = "How many squares are there?"
+RESPONSES = {
+    RED: [
+        "The number of red shapes is three.\n\nThe answer is three.",
+        "The number of red shapes is two.\n\nTwo it is.\n\nThe answer is two.",
+    ],
+    CIRCLES: [
+        "Counting the circles gives three.\n\nThe answer is three.",
+        "The answer is one.",
+    ],
+    SLOW: ["The answer is one.", "Late: the answer is two."],
+}
+
+
+@pytest.fixture(scope="module")
+def config(reward_server):
+    return config_of(
+        *DENSE, *vrprm(reward_server.url), "algorithm.adv_estimator=vrprm_leave_one_out"
+    )
+
+
+@pytest.fixture(scope="module")
+def run(cluster, config):
+    found = V1Run(config, ScriptedPolicy(RESPONSES, delays={"Late": 8.0}))
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    from verl.utils import hf_tokenizer
+
+    from vrprm_reward.process_reward import DEMO_FOLDER
+
+    return hf_tokenizer(str(DEMO_FOLDER))
+
+
+@pytest.fixture(scope="module")
+def batch(run, config, shapes, tmp_path_factory):
+    """Two problems with two rollouts each, scored."""
+    path = tmp_path_factory.mktemp("data") / "train.parquet"
+    write_data(path, [(RED, "three", shapes), (CIRCLES, "three", shapes)])
+    return run.rollout(prompts_of(config, path))
+
+
+def rows_of(run, batch):
+    """For each output: its group, text, ids, dense rewards, and the row that the manager wrote."""
+    data = run.get(batch, "uid", "responses", "rm_scores", "extra_fields")
+    return [
+        {
+            "uid": uid,
+            "ids": ids.tolist(),
+            "rewards": rewards,
+            "info": fields["reward_extra_info"],
+            "fields": fields,
+        }
+        for uid, ids, rewards, fields in zip(
+            list(data["uid"]),
+            data["responses"].unbind(),
+            data["rm_scores"].unbind(),
+            list(data["extra_fields"]),
+            strict=True,
+        )
+    ]
+
+
+def test_rewards_and_advantages_equal_tensors_worked_out_by_hand(
+    run, batch, reward_server, tokenizer, shapes
+):
+    assert run.states == {"problem0": "finished", "problem1": "finished"}
+    rows = rows_of(run, batch)
+    advantages = run.advantages(batch)
+    sums = ([], [])
+    for row in rows:
+        question = RED if row["uid"] == "problem0" else CIRCLES
+        dense, tokens = expected_rewards(
+            reward_server.url, tokenizer, row["ids"], shapes, question, "three"
+        )
+        torch.testing.assert_close(row["rewards"], dense, atol=1e-4, rtol=0)
+        sums[0].append(dense)
+        sums[1].append(tokens)
+    by_hand = expected_advantages([r["uid"] for r in rows], [len(r["ids"]) for r in rows], *sums)
+    for found, expected in zip(advantages, by_hand, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
+
+
+def test_every_row_has_the_same_names_and_nothing_of_ours_is_left_in_its_fields(run, batch):
+    rows = rows_of(run, batch)
+    names = {tuple(row["info"]) for row in rows}
+    assert len(names) == 1
+    for name in names.pop():
+        assert np.array([row["info"][name] for row in rows]).shape == (4,)
+    assert not any("vrprm_response_mask" in row["fields"] for row in rows)
+    assert {row["info"]["acc"] for row in rows} == {0.0, 1.0}
+
+
+def test_the_image_that_is_judged_is_the_image_of_the_problem(
+    run, config, reward_server, tokenizer, shapes, other, tmp_path
+):
+    write_data(tmp_path / "one.parquet", [(RED, "three", shapes), (CIRCLES, "three", other)])
+    write_data(tmp_path / "two.parquet", [(RED, "three", other), (CIRCLES, "three", shapes)])
+    scores = []
+    for name in ("one", "two"):
+        prompts = prompts_of(config, tmp_path / f"{name}.parquet")
+        prompts["uid"] = np.array([f"{name}-red", f"{name}-circles"], dtype=object)
+        rows = rows_of(run, run.rollout(prompts))
+        images = {"red": shapes if name == "one" else other}
+        images["circles"] = other if name == "one" else shapes
+        for row in rows:
+            kind = row["uid"].split("-")[1]
+            question = RED if kind == "red" else CIRCLES
+            dense, _ = expected_rewards(
+                reward_server.url, tokenizer, row["ids"], images[kind], question, "three"
+            )
+            torch.testing.assert_close(row["rewards"], dense, atol=1e-4, rtol=0)
+        scores.append({tokenizer.decode(r["ids"]): r["info"]["score"] for r in rows})
+    assert scores[0].keys() == scores[1].keys()
+    assert all(scores[0][text] != scores[1][text] for text in scores[0])
+
+
+def test_a_rollout_is_scored_while_another_is_still_being_generated(run, config, shapes, tmp_path):
+    write_data(tmp_path / "slow.parquet", [(SLOW, "one", shapes)])
+    prompts = prompts_of(config, tmp_path / "slow.parquet")
+    prompts["uid"] = np.array(["slow"], dtype=object)
+    found = {}
+    thread = threading.Thread(target=lambda: found.update(batch=run.rollout(prompts)))
+    thread.start()
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        tags = run._tq.kv_list(partition_id="train").get("train", {})
+        done = [key for key in tags if key.startswith("slow_")]
+        if done:
+            break
+        time.sleep(0.05)
+    assert len(done) == 1, done
+    assert tags["slow"]["status"] == "running"
+    thread.join()
+    assert len(found["batch"].keys) == 2
+
+
+def test_validation_rows_are_rewarded_by_their_outcome_and_have_acc(run, config, shapes, tmp_path):
+    write_data(tmp_path / "val.parquet", [(RED, "three", shapes)], split="test")
+    prompts = prompts_of(config, tmp_path / "val.parquet")
+    prompts["uid"] = np.array(["validation"], dtype=object)
+    rows = rows_of(run, run.rollout(prompts, partition="val"))
+    assert rows
+    for row in rows:
+        judged = json.loads(row["info"][ROW])
+        assert (judged["validation"], judged["p_correct"]) == (True, [])
+        assert row["info"]["acc"] == row["rewards"].sum().item()
+
+
+@pytest.fixture(scope="module")
+def tensors(run, batch):
+    data = run.get(batch, "rm_scores", "response_mask", "uid")
+    return (
+        padded(data["rm_scores"].unbind()),
+        padded(data["response_mask"].unbind()),
+        np.array(list(data["uid"]), dtype=object),
+    )
+
+
+def test_verls_estimators_that_keep_positions_take_the_dense_tensor(tensors):
+    rewards, mask, _ = tensors
+    scalar = torch.zeros_like(rewards)
+    scalar[torch.arange(4), mask.sum(-1) - 1] = rewards.sum(-1)
+
+    def gae(tensor):
+        return core_algos.compute_gae_advantage_return(
+            token_level_rewards=tensor,
+            values=torch.zeros_like(tensor),
+            response_mask=mask,
+            gamma=1.0,
+            lam=1.0,
+        )[1]
+
+    to_go = rewards.flip(-1).cumsum(-1).flip(-1) * mask
+    torch.testing.assert_close(gae(rewards) * mask, to_go)
+    config = OmegaConf.create({"gamma": 1.0})
+    _, plus = core_algos.get_adv_estimator_fn("reinforce_plus_plus")(
+        token_level_rewards=rewards, response_mask=mask, config=config
+    )
+    torch.testing.assert_close(plus, to_go)
+    remax, _ = core_algos.get_adv_estimator_fn("remax")(
+        token_level_rewards=rewards,
+        reward_baselines=torch.full((4,), 0.25),
+        response_mask=mask,
+        config=config,
+    )
+    torch.testing.assert_close(remax, (to_go - 0.25) * mask)
+    assert not torch.equal(gae(rewards), gae(scalar))
+
+
+def test_our_estimators_are_registered_and_take_the_same_tensors(tensors):
+    rewards, mask, uid = tensors
+    found = {}
+    for name in ("vrprm_leave_one_out", "vrprm_process_grpo", "vrprm_group_mean"):
+        estimate = core_algos.get_adv_estimator_fn(name)
+        advantages, _ = estimate(
+            token_level_rewards=rewards, response_mask=mask, index=uid, config={}
+        )
+        assert not (advantages * (1 - mask)).any()
+        assert advantages.any()
+        found[name] = advantages
+    for group in set(uid):
+        both = torch.stack([found["vrprm_group_mean"][i][0] for i in np.where(uid == group)[0]])
+        assert both.sum().item() == pytest.approx(0, abs=1e-5)
+
+
+def test_verls_grpo_sums_the_dense_rewards_so_that_positions_are_lost(tensors):
+    rewards, mask, uid = tensors
+    scalar = torch.zeros_like(rewards)
+    scalar[torch.arange(4), mask.sum(-1) - 1] = rewards.sum(-1)
+    dense, plain = (
+        core_algos.compute_grpo_outcome_advantage(
+            token_level_rewards=each, response_mask=mask, index=uid
+        )[0]
+        for each in (rewards, scalar)
+    )
+    torch.testing.assert_close(dense, plain)
+    for row, keep in zip(dense, mask.bool(), strict=True):
+        assert len(row[keep].unique()) == 1
+
+
+def test_the_score_of_a_row_is_the_sum_of_its_dense_rewards(run, batch):
+    for row in rows_of(run, batch):
+        assert row["rewards"].sum().item() == pytest.approx(row["info"]["score"], abs=1e-5)
+
+
+def test_the_training_metrics_reach_verls_logger_through_the_metrics_patch(run, batch):
+    from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+
+    from vrprm_verl import patches
+
+    if not patches.is_patched(PPOTrainer, "_compute_metrics"):
+        patches.patch_metrics()
+    run.advantages(batch)
+    trainer = SimpleNamespace(
+        config=run.config,
+        use_critic=False,
+        _rollout_moe_lb_metrics_accumulator=None,
+        _get_n_gpus_for_throughput=lambda: 1,
+    )
+    metrics = {}
+    timing = {"step": 1.0, "gen": 1.0, "adv": 0.1}
+    PPOTrainer._compute_metrics(trainer, batch, metrics, timing, 1, 0)
+    assert metrics["vrprm/masked_share"] == 0
+    assert 0 < metrics["vrprm/p_correct/mean"] < 1
+    assert metrics["vrprm/steps/max"] == 3
+    assert metrics["vrprm/outcome/mean"] == 0.5
+    assert metrics["vrprm/reward/right_outcome"] > metrics["vrprm/reward/wrong_outcome"]
+    assert "critic/score/mean" in metrics
+
+
+def test_the_reward_loop_can_be_asked_from_a_running_event_loop(config, reward_server):
+    """`run_single` is awaited on verl's loop and does its work on another."""
+    from verl.experimental.reward_loop.reward_loop import RewardLoopWorker
+
+    async def made():
+        return RewardLoopWorker(config, None)
+
+    worker = asyncio.run(made())
+    assert type(worker.reward_manager).__name__ == "VRPRMRewardManager"

@@ -1,0 +1,80 @@
+"""The V1 trainer's chain: agent loops, reward loop, TransferQueue, advantage step."""
+
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import ray
+import torch
+from omegaconf import DictConfig
+
+
+class V1Run:
+    """verl's V1 chain without its actor: what lies between the policy's text and its gradient."""
+
+    def __init__(self, config: DictConfig, policy: Any) -> None:
+        import transfer_queue as tq
+        from verl.experimental.reward_loop import RewardLoopManager
+        from verl.trainer.ppo.v1 import AgentLoopManagerTQ
+
+        self.config = config
+        self._tq = tq
+        tq.init(config.transfer_queue)
+        self.reward_loop = RewardLoopManager(config)
+        self.agents = AgentLoopManagerTQ.create(
+            config=config,
+            llm_client=policy,
+            teacher_client=None,
+            reward_loop_worker_handles=self.reward_loop.reward_loop_worker_handles,
+        )
+
+    def close(self) -> None:
+        for worker in (*self.agents.agent_loop_workers, *self.reward_loop.reward_loop_workers):
+            ray.kill(worker)
+        self._tq.close()
+
+    def rollout(
+        self, batch_dict: dict[str, Any], partition: str = "train", seconds: float = 300
+    ) -> Any:
+        """Generate and score a batch: the `KVBatchMeta` of all its outputs.
+
+        Prompts whose group failed are not waited for.
+        """
+        from transfer_queue import KVBatchMeta
+        from verl.utils import tensordict_utils as tu
+
+        batch = tu.get_tensordict(dict(batch_dict))
+        tu.assign_non_tensor_data(batch, "global_steps", 1)
+        if partition == "val":
+            tu.assign_non_tensor_data(batch, "validate", True)
+        uids = list(batch_dict["uid"])
+        self._tq.kv_batch_put(
+            keys=uids,
+            partition_id=partition,
+            tags=[{"is_prompt": True, "status": "pending", "global_steps": 1} for _ in uids],
+        )
+        self.agents.generate_sequences(batch)
+        end = time.monotonic() + seconds
+        while True:
+            tags = self._tq.kv_list(partition_id=partition)[partition]
+            states = {uid: tags[uid]["status"] for uid in uids}
+            if all(state in ("finished", "failure") for state in states.values()):
+                break
+            assert time.monotonic() < end, states
+            time.sleep(0.1)
+        keys = sorted(key for key in tags if key.rsplit("_", 2)[0] in uids and key not in uids)
+        self.states = states
+        return KVBatchMeta(partition_id=partition, keys=keys, tags=[tags[key] for key in keys])
+
+    def get(self, batch: Any, *fields: str) -> Any:
+        """Fields of a batch from the queue."""
+        return self._tq.kv_batch_get(
+            keys=batch.keys, partition_id=batch.partition_id, select_fields=list(fields)
+        )
+
+    def advantages(self, batch: Any) -> list[torch.Tensor]:
+        """verl's own advantage step, and what it wrote."""
+        from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+
+        PPOTrainer._compute_advantage(SimpleNamespace(config=self.config), batch, {})
+        return list(self.get(batch, "advantages")["advantages"].unbind())
