@@ -29,12 +29,21 @@ def load(version: str) -> None:
     """Register everything in this process.
 
     A part whose imports fail here (a worker without `hydra`, say) is left out with a warning, so
-    that the others load: verl itself would only log that at DEBUG.
+    that the others load. Whatever else fails is logged as an error before it is raised: verl logs
+    a plugin that fails at DEBUG and goes on.
 
     Raises:
         MissingExtraError: verl is too old.
         InputError: `VRPRM_VERL_PATCHES` names something unknown.
     """
+    try:
+        _load(version)
+    except Exception:
+        _log.exception("vrprm_verl is not loaded in this process: no step will be credited")
+        raise
+
+
+def _load(version: str) -> None:
     if version_of(version) < OLDEST:
         raise MissingExtraError(
             f"verl {version} is too old for dense rewards without changes to verl: install "
