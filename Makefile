@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint types clean
+.PHONY: demo test lint types soak clean
 
 demo: $(VENV)/.installed
 	$(BIN)/vrprm-reward score examples/shapes/rollouts.jsonl
@@ -18,6 +18,10 @@ lint: $(VENV)/.installed-dev
 
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
+
+# By hand, on a machine that does nothing else; results go to benchmarks/results.
+soak: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.soak_jobs
 
 # torch comes first and pinned: an unpinned torch pulls a CUDA build of several gigabytes.
 $(VENV)/.installed: pyproject.toml requirements/torch.txt requirements/local.txt
