@@ -116,6 +116,14 @@ def test_accuracy_for_every_n_is_printed_and_written(reward: Noting, problems: P
     assert "Left out: 1 problems" in result.stdout
 
 
+def test_records_go_to_standard_output_and_words_to_standard_error(
+    reward: Noting, problems: Path
+) -> None:
+    result = run(problems, "-o", "-")
+    assert [json.loads(line)["id"] for line in result.stdout.splitlines()] == ["p1", "p2", "p3"]
+    assert "N = 3" in result.stderr
+
+
 def test_an_unknown_outcome_is_said_before_any_scoring(reward: Noting, problems: Path) -> None:
     result = CliRunner().invoke(app, ["best-of-n", str(problems), "--outcome", "nonsense"])
     assert result.exit_code == 2

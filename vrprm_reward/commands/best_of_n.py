@@ -65,12 +65,7 @@ def best_of_n(
             show_default=False,
         ),
     ],
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", metavar="OUT", help="Write what is chosen and why, JSONL or Parquet."
-        ),
-    ] = None,
+    output: options.Output = None,
     summary: Annotated[
         Path | None,
         typer.Option(metavar="OUT.json", help="Write the printed figures there too."),
@@ -114,9 +109,8 @@ def best_of_n(
     choice = options.ModelChoice(model, profile, steps, schedule, local)
     errors = open_console(sys.stderr)
     with plain_errors(errors), JobProgress(errors, shown=not quiet) as progress:
-        target = None if output is None else str(output)
         settings = replace(
-            options.job_settings(problems, target, overwrite, limit, shard),
+            options.job_settings(problems, output, overwrite, limit, shard),
             rows_at_once=PROBLEMS_AT_ONCE,
         )
         check = _outcome(outcome)
@@ -132,7 +126,7 @@ def best_of_n(
                 "model": model,
                 "profile": options.profile_name(reward),
             }
-            with job.writing() as write:
+            with options.records(job, output) as write:
                 for rows in job.pieces("scoring"):
                     compared = asyncio.run(_compared(rows, check))
                     scored = _scored(kept, rows, show_reference)
@@ -144,7 +138,9 @@ def best_of_n(
                             weight,
                         )
                         accuracy.add(found, answers.right)
-                        images = image_references(row.problem.images, job.source.folder, output)
+                        images = image_references(
+                            row.problem.images, job.source.folder, settings.output
+                        )
                         record = choice_record(row, scores, answers, found, images)
                         write({**record, **asked})
             options.close(reward)
@@ -153,11 +149,11 @@ def best_of_n(
         figures = _figures(accuracy, reference_shown=show_reference)
         if summary is not None:
             summary.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n")
-        console = open_console(sys.stdout)
+        console = options.words_console(output, quiet, errors)
         if not quiet:
             _print_figures(console, accuracy, show_reference)
         console.print(tally.line(time.monotonic() - started))
-        if output is not None:
+        if settings.output is not None:
             console.print(Text(f"Choices are in {one_line(str(output))}"), soft_wrap=True)
         if model == DEMO:
             console.print(Text(options.DEMO_NOTE, style="dim"))

@@ -65,10 +65,7 @@ def visualprocessbench(
             show_default=False,
         ),
     ],
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="OUT", help="Write scores and labels there."),
-    ] = None,
+    output: options.Output = None,
     metrics: Annotated[
         Path | None, typer.Option(metavar="OUT.json", help="Write all figures there.")
     ] = None,
@@ -101,8 +98,7 @@ def visualprocessbench(
     errors = open_console(sys.stderr)
     with plain_errors(errors), JobProgress(errors, shown=not quiet) as progress:
         progress.most_bad_rows = BAD_ROWS_LISTED
-        target = None if output is None else str(output)
-        settings = options.job_settings(str(find_rows(path)), target, overwrite, limit, shard)
+        settings = options.job_settings(str(find_rows(path)), output, overwrite, limit, shard)
         started = time.monotonic()
         benchmark, tally = Benchmark(), Tally()
         with OfflineJob(settings, benchmark_row, progress) as job:
@@ -116,7 +112,7 @@ def visualprocessbench(
             reward = load_process_reward(model, **choice.arguments(job.images))
             options.check_reference_use(reward, wanted=show_reference)
             kept = job.keep(reward, choice.asker(reward))
-            with job.writing() as write:
+            with options.records(job, output) as write:
                 for rows in job.pieces("scoring"):
                     rollouts = [_shown(row, show_reference) for row in rows]
                     scores = kept.score(rollouts)
@@ -129,7 +125,7 @@ def visualprocessbench(
                             model=model,
                             profile=options.profile_name(reward),
                             root=job.source.folder,
-                            output=output,
+                            output=settings.output,
                         )
                         write({**record, **label_values(row, row.p_correct(score))})
             options.close(reward)
@@ -142,11 +138,11 @@ def visualprocessbench(
         }
         if metrics is not None:
             metrics.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n")
-        console = open_console(sys.stdout)
+        console = options.words_console(output, quiet, errors)
         if not quiet:
             print_benchmark(console, benchmark, figures["cost"])
         console.print(tally.line(time.monotonic() - started))
-        if output is not None:
+        if settings.output is not None:
             console.print(Text(f"Scores are in {one_line(str(output))}"), soft_wrap=True)
         if model == DEMO:
             console.print(Text(options.DEMO_NOTE, style="dim"))
