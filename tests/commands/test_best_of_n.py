@@ -124,6 +124,17 @@ def test_records_go_to_standard_output_and_words_to_standard_error(
     assert "N = 3" in result.stderr
 
 
+def test_a_place_for_the_figures_is_looked_at_before_any_scoring(
+    reward: Noting, problems: Path
+) -> None:
+    result = run(problems, "--summary", problems.parent / "no" / "summary.json")
+    assert result.exit_code == 2
+    assert "mkdir -p" in result.stderr
+    result = run(problems, "--summary", problems)
+    assert "exists" in result.stderr
+    assert reward.seen == []
+
+
 def test_an_unknown_outcome_is_said_before_any_scoring(reward: Noting, problems: Path) -> None:
     result = CliRunner().invoke(app, ["best-of-n", str(problems), "--outcome", "nonsense"])
     assert result.exit_code == 2

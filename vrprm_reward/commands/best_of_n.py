@@ -19,7 +19,12 @@ from vrprm_reward.engines.local.options import LocalOptions
 from vrprm_reward.errors import InputError
 from vrprm_reward.jobs.job import OfflineJob
 from vrprm_reward.jobs.kept import KeptReward
-from vrprm_reward.jobs.outputs import image_references, score_values
+from vrprm_reward.jobs.outputs import (
+    check_output,
+    image_references,
+    score_values,
+    write_whole,
+)
 from vrprm_reward.process_reward import DEMO, load_process_reward
 from vrprm_reward.report.progress import JobProgress
 from vrprm_reward.report.table import Tally, one_line
@@ -113,6 +118,8 @@ def best_of_n(
             options.job_settings(problems, output, overwrite, limit, shard),
             rows_at_once=PROBLEMS_AT_ONCE,
         )
+        if summary is not None:
+            check_output(summary, source=None, overwrite=overwrite)
         check = _outcome(outcome)
         started = time.monotonic()
         accuracy, tally = Accuracy(), Tally()
@@ -148,7 +155,7 @@ def best_of_n(
         tally.bad = job.bad
         figures = _figures(accuracy, reference_shown=show_reference)
         if summary is not None:
-            summary.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n")
+            write_whole(summary, json.dumps(figures, indent=2, allow_nan=False) + "\n")
         console = options.words_console(output, quiet, errors)
         if not quiet:
             _print_figures(console, accuracy, show_reference)
