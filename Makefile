@@ -27,10 +27,12 @@ types: $(VENV)/.installed-dev
 integration: $(INTEGRATION_VENV)/.installed
 	PYTHONPATH=$(CURDIR):$(CURDIR)/adapters $(INTEGRATION_BIN)/python -m pytest tests/integration
 
-# Load and kill -9, by hand on a quiet machine (half an hour); figures go to benchmarks/results.
-soak: $(INTEGRATION_VENV)/.installed
+# Load and kill -9, by hand on a machine that does nothing else (half an hour and more); figures go
+# to benchmarks/results.
+soak: $(INTEGRATION_VENV)/.installed $(VENV)/.installed-dev
 	$(INTEGRATION_BIN)/python -m benchmarks.soak_server
 	$(INTEGRATION_BIN)/python -m benchmarks.soak_replicas
+	$(BIN)/python -m benchmarks.soak_jobs
 
 # torch comes first and pinned: an unpinned torch pulls a CUDA build of several gigabytes.
 $(VENV)/.installed: pyproject.toml requirements/torch.txt requirements/local.txt

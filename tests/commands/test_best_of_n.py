@@ -116,6 +116,25 @@ def test_accuracy_for_every_n_is_printed_and_written(reward: Noting, problems: P
     assert "Left out: 1 problems" in result.stdout
 
 
+def test_records_go_to_standard_output_and_words_to_standard_error(
+    reward: Noting, problems: Path
+) -> None:
+    result = run(problems, "-o", "-")
+    assert [json.loads(line)["id"] for line in result.stdout.splitlines()] == ["p1", "p2", "p3"]
+    assert "N = 3" in result.stderr
+
+
+def test_a_place_for_the_figures_is_looked_at_before_any_scoring(
+    reward: Noting, problems: Path
+) -> None:
+    result = run(problems, "--summary", problems.parent / "no" / "summary.json")
+    assert result.exit_code == 2
+    assert "mkdir -p" in result.stderr
+    result = run(problems, "--summary", problems)
+    assert "exists" in result.stderr
+    assert reward.seen == []
+
+
 def test_an_unknown_outcome_is_said_before_any_scoring(reward: Noting, problems: Path) -> None:
     result = CliRunner().invoke(app, ["best-of-n", str(problems), "--outcome", "nonsense"])
     assert result.exit_code == 2

@@ -177,7 +177,16 @@ class TestEndToEnd:
         records = [json.loads(line) for line in out.read_text().splitlines()]
         assert records[0]["labels"] == rows[0]["response"]["process_correctness"]
         assert records[1]["p_of_labels"] is None
-        assert "all, pooled (official)" in result.stdout
+        assert "all (official)" in result.stdout
+
+    def test_the_tables_are_whole_at_80_columns(self, tmp_path: Path, use) -> None:
+        write_world(tmp_path, problems=10, candidates=1)
+        use(WorldOracle(10))
+        result = CliRunner(env={"COLUMNS": "80"}).invoke(
+            app, ["evaluate", "visualprocessbench", str(tmp_path / "visualprocessbench")]
+        )
+        assert "…" not in result.stdout
+        assert "incorrect  first error" in result.stdout
 
     def test_missing_images_are_listed_together_and_nothing_is_scored(
         self, folder: Path, use

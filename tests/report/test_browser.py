@@ -158,7 +158,9 @@ def test_hostile_texts_are_shown_and_do_nothing(show: Any, tmp_path: Path) -> No
 def test_candidates_of_a_problem_lead_to_each_other(show: Any, tmp_path: Path) -> None:
     page = show(candidates(tmp_path))
     buttons = page.locator(".others button")
-    assert buttons.all_inner_texts() == ["p1 [1]: 0.850 ✓ chosen", "p1 [2]: 0.575 ✗"] * 1 + [
+    assert buttons.all_inner_texts() == [
+        "p1 [1]: 0.850 ✓ chosen",
+        "p1 [2]: 0.575 ✗",
         "p2 [1]: 0.850 ✗",
         "p2 [2]: 0.575 ✓ chosen",
     ]

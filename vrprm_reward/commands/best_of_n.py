@@ -19,7 +19,12 @@ from vrprm_reward.engines.local.options import LocalOptions
 from vrprm_reward.errors import InputError
 from vrprm_reward.jobs.job import OfflineJob
 from vrprm_reward.jobs.kept import KeptReward
-from vrprm_reward.jobs.outputs import image_references, score_values
+from vrprm_reward.jobs.outputs import (
+    check_output,
+    image_references,
+    score_values,
+    write_whole,
+)
 from vrprm_reward.process_reward import DEMO, load_process_reward
 from vrprm_reward.report.progress import JobProgress
 from vrprm_reward.report.table import Tally, one_line
@@ -65,12 +70,7 @@ def best_of_n(
             show_default=False,
         ),
     ],
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", metavar="OUT", help="Write what is chosen and why, JSONL or Parquet."
-        ),
-    ] = None,
+    output: options.Output = None,
     summary: Annotated[
         Path | None,
         typer.Option(metavar="OUT.json", help="Write the printed figures there too."),
@@ -114,11 +114,12 @@ def best_of_n(
     choice = options.ModelChoice(model, profile, steps, schedule, local)
     errors = open_console(sys.stderr)
     with plain_errors(errors), JobProgress(errors, shown=not quiet) as progress:
-        target = None if output is None else str(output)
         settings = replace(
-            options.job_settings(problems, target, overwrite, limit, shard),
+            options.job_settings(problems, output, overwrite, limit, shard),
             rows_at_once=PROBLEMS_AT_ONCE,
         )
+        if summary is not None:
+            check_output(summary, source=None, overwrite=overwrite)
         check = _outcome(outcome)
         started = time.monotonic()
         accuracy, tally = Accuracy(), Tally()
@@ -132,7 +133,7 @@ def best_of_n(
                 "model": model,
                 "profile": options.profile_name(reward),
             }
-            with job.writing() as write:
+            with options.records(job, output) as write:
                 for rows in job.pieces("scoring"):
                     compared = asyncio.run(_compared(rows, check))
                     scored = _scored(kept, rows, show_reference)
@@ -144,7 +145,9 @@ def best_of_n(
                             weight,
                         )
                         accuracy.add(found, answers.right)
-                        images = image_references(row.problem.images, job.source.folder, output)
+                        images = image_references(
+                            row.problem.images, job.source.folder, settings.output
+                        )
                         record = choice_record(row, scores, answers, found, images)
                         write({**record, **asked})
             options.close(reward)
@@ -152,12 +155,12 @@ def best_of_n(
         tally.bad = job.bad
         figures = _figures(accuracy, reference_shown=show_reference)
         if summary is not None:
-            summary.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n")
-        console = open_console(sys.stdout)
+            write_whole(summary, json.dumps(figures, indent=2, allow_nan=False) + "\n")
+        console = options.words_console(output, quiet, errors)
         if not quiet:
             _print_figures(console, accuracy, show_reference)
         console.print(tally.line(time.monotonic() - started))
-        if output is not None:
+        if settings.output is not None:
             console.print(Text(f"Choices are in {one_line(str(output))}"), soft_wrap=True)
         if model == DEMO:
             console.print(Text(options.DEMO_NOTE, style="dim"))

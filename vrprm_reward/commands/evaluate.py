@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -24,7 +25,7 @@ from vrprm_reward.evaluation.visualprocessbench import (
 )
 from vrprm_reward.jobs.job import OfflineJob
 from vrprm_reward.jobs.kept import KeptReward
-from vrprm_reward.jobs.outputs import score_record
+from vrprm_reward.jobs.outputs import check_output, score_record, write_whole
 from vrprm_reward.jobs.rows import Row
 from vrprm_reward.process_reward import DEMO, load_process_reward
 from vrprm_reward.report.progress import JobProgress
@@ -33,6 +34,8 @@ from vrprm_reward.report.terminal import ALL_DONE, SOME_FAILED, open_console, pl
 from vrprm_reward.types import Rollout
 
 BAD_ROWS_LISTED = 50
+VISUALPRM = 0.85
+"""The threshold that VisualPRM is evaluated at."""
 
 app = typer.Typer(
     help="Measure a reward model on labelled benchmarks.",
@@ -65,10 +68,7 @@ def visualprocessbench(
             show_default=False,
         ),
     ],
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="OUT", help="Write scores and labels there."),
-    ] = None,
+    output: options.Output = None,
     metrics: Annotated[
         Path | None, typer.Option(metavar="OUT.json", help="Write all figures there.")
     ] = None,
@@ -101,8 +101,9 @@ def visualprocessbench(
     errors = open_console(sys.stderr)
     with plain_errors(errors), JobProgress(errors, shown=not quiet) as progress:
         progress.most_bad_rows = BAD_ROWS_LISTED
-        target = None if output is None else str(output)
-        settings = options.job_settings(str(find_rows(path)), target, overwrite, limit, shard)
+        settings = options.job_settings(str(find_rows(path)), output, overwrite, limit, shard)
+        if metrics is not None:
+            check_output(metrics, source=None, overwrite=overwrite)
         started = time.monotonic()
         benchmark, tally = Benchmark(), Tally()
         with OfflineJob(settings, benchmark_row, progress) as job:
@@ -116,7 +117,7 @@ def visualprocessbench(
             reward = load_process_reward(model, **choice.arguments(job.images))
             options.check_reference_use(reward, wanted=show_reference)
             kept = job.keep(reward, choice.asker(reward))
-            with job.writing() as write:
+            with options.records(job, output) as write:
                 for rows in job.pieces("scoring"):
                     rollouts = [_shown(row, show_reference) for row in rows]
                     scores = kept.score(rollouts)
@@ -129,7 +130,7 @@ def visualprocessbench(
                             model=model,
                             profile=options.profile_name(reward),
                             root=job.source.folder,
-                            output=output,
+                            output=settings.output,
                         )
                         write({**record, **label_values(row, row.p_correct(score))})
             options.close(reward)
@@ -141,12 +142,12 @@ def visualprocessbench(
             "profile": options.profile_name(reward),
         }
         if metrics is not None:
-            metrics.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n")
-        console = open_console(sys.stdout)
+            write_whole(metrics, json.dumps(figures, indent=2, allow_nan=False) + "\n")
+        console = options.words_console(output, quiet, errors)
         if not quiet:
             print_benchmark(console, benchmark, figures["cost"])
         console.print(tally.line(time.monotonic() - started))
-        if output is not None:
+        if settings.output is not None:
             console.print(Text(f"Scores are in {one_line(str(output))}"), soft_wrap=True)
         if model == DEMO:
             console.print(Text(options.DEMO_NOTE, style="dim"))
@@ -175,27 +176,36 @@ def cost_figures(tally: Tally, kept: KeptReward) -> dict[str, Any]:
 
 def print_benchmark(console: Console, benchmark: Benchmark, cost: dict[str, Any]) -> None:
     """The figures as tables."""
-    table = Table(title="VisualProcessBench, step level", title_justify="left", title_style="bold")
-    table.add_column("source")
-    for name in ("rollouts", "steps", "invalid", "neutral"):
-        table.add_column(name, justify="right")
-    for name in ("macro-F1", "correct F1", "incorrect F1", "first error"):
-        table.add_column(name, justify="right")
+    table = Table(
+        title="VisualProcessBench: F1 of steps, of both classes and their mean",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    table.add_column("source", overflow="fold")
+    for name in ("rollouts", "steps", "macro-F1", "correct", "incorrect", "first error"):
+        table.add_column(name, justify="right", no_wrap=True)
     sources = sorted(benchmark.by_source.items())
     for index, (name, measured) in enumerate(sources, start=1):
         table.add_row(one_line(name), *_cells(measured), end_section=index == len(sources))
-    table.add_row("all, pooled (official)", *_cells(benchmark.pooled), style="bold")
     pooled = benchmark.pooled
-    covered = pooled.scored / max(1, pooled.rollouts)
+    table.add_row("all (official)", *_cells(pooled), style="bold")
     alone = pooled.scored_only
-    found = _number(_of(pooled.first_error_found, pooled.scored_with_labels))
     table.add_row(
-        f"scored only ({covered:.1%} of rollouts)",
-        str(pooled.scored), str(alone.steps), str(alone.invalid), "",
-        f"{alone.macro_f1:.4f}", f"{alone.correct_f1:.4f}", f"{alone.incorrect_f1:.4f}", found,
-    )  # fmt: skip
+        "scored only",
+        str(pooled.scored),
+        str(alone.steps),
+        f"{alone.macro_f1:.4f}",
+        f"{alone.correct_f1:.4f}",
+        f"{alone.incorrect_f1:.4f}",
+        _number(_of(pooled.first_error_found, pooled.scored_with_labels)),
+    )
     console.print(table)
     lines = [
+        f"Scored: {pooled.scored / max(1, pooled.rollouts):.1%} of the rollouts. Steps left out as "
+        f"neutral: {pooled.neutral}; without a verdict (invalid): {pooled.official.invalid}",
         f"Mean of the sources' macro-F1: {_number(benchmark.mean_source_macro_f1)}",
         f"Calibration error (ECE, 10 bins): {_number(pooled.calibration.error)}",
         f"Cost per rollout: {cost['prompt_tokens_per_rollout']:.0f} prompt and "
@@ -208,8 +218,8 @@ def print_benchmark(console: Console, benchmark: Benchmark, cost: dict[str, Any]
 
 
 def _threshold_table(pooled: Measured) -> Table:
-    shown = [t for t in pooled.by_threshold if round(t * 100) % 10 == 0 or t in (0.05, 0.85, 0.95)]
-    title = f"Macro-F1 by threshold (official: {OFFICIAL}; the best one here is chosen on the test)"
+    shown = [t for t in pooled.by_threshold if round(t * 100) % 10 == 0 or t == VISUALPRM]
+    title = f"Macro-F1 by threshold (official: {OFFICIAL})"
     table = Table(title=title, title_justify="left", title_style="bold", box=None)
     for threshold in shown:
         table.add_column(f"{threshold:.2f}", justify="right")
@@ -222,8 +232,6 @@ def _cells(measured: Measured) -> list[str]:
     return [
         str(measured.rollouts),
         str(found.steps),
-        str(found.invalid),
-        str(measured.neutral),
         f"{found.macro_f1:.4f}",
         f"{found.correct_f1:.4f}",
         f"{found.incorrect_f1:.4f}",

@@ -1,19 +1,25 @@
 """Options that several commands share: the model, the steps, and the rows of a job."""
 
+import contextlib
 import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from vrprm_reward.engines.local.options import DEFAULT_OPTIONS, LocalOptions
 from vrprm_reward.errors import InputError
 from vrprm_reward.images import ImageSettings
-from vrprm_reward.jobs.job import JobSettings
+from vrprm_reward.jobs.job import JobSettings, OfflineJob
 from vrprm_reward.jobs.keys import checkpoint_fingerprint
+from vrprm_reward.jobs.outputs import json_line
 from vrprm_reward.jobs.source import STANDARD_STREAM, Shard
 from vrprm_reward.process_reward import DEMO, DEMO_FOLDER, ProcessReward
+from vrprm_reward.report.terminal import open_console
 from vrprm_reward.scoring.profile import Profile, builtin_profiles
 from vrprm_reward.scoring.schedule import Schedule
 from vrprm_reward.steps import StepPart, StepRule, StepSettings
@@ -171,6 +177,25 @@ def job_settings(
     target = None if output in (None, STANDARD_STREAM) else Path(output or "")
     part = Shard() if shard is None else Shard.parse(shard)
     return JobSettings(rows=rows, output=target, overwrite=overwrite, limit=limit, shard=part)
+
+
+def words_console(output: str | None, quiet: bool, errors: Console) -> Console:
+    """Where words for people go: standard output, unless records go there or it is to be quiet."""
+    if quiet or output == STANDARD_STREAM:
+        return errors
+    return open_console(sys.stdout, keep_going=output is not None)
+
+
+@contextlib.contextmanager
+def records(
+    job: OfflineJob[Any], output: str | None
+) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """A function that takes one record to the output: a file, standard output, or nowhere."""
+    if output == STANDARD_STREAM:
+        yield lambda record: typer.echo(json_line(record), nl=False)
+    else:
+        with job.writing() as write:
+            yield write
 
 
 def step_settings(split: StepRule, separator: str | None, part: StepPart) -> StepSettings:

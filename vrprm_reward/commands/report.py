@@ -10,7 +10,7 @@ from rich.text import Text
 from vrprm_reward.commands import options
 from vrprm_reward.errors import InputError, RowError
 from vrprm_reward.images import ImageSettings
-from vrprm_reward.jobs.outputs import check_output
+from vrprm_reward.jobs.outputs import check_output, write_whole
 from vrprm_reward.jobs.source import STANDARD_STREAM, open_rows
 from vrprm_reward.process_reward import DEMO
 from vrprm_reward.report.page import Page
@@ -92,9 +92,7 @@ def report(
         if pictures.missing:
             notes.append(f"{pictures.missing:,} images cannot be shown.")
         text = page.html(notes=notes)
-        part = output.with_name(f".{output.name}.part")
-        part.write_text(text, encoding="utf-8", errors="replace")
-        part.replace(output)
+        write_whole(output, text)
         console = open_console(sys.stdout)
         size = len(text) / MEBIBYTE
         linked = f", {pictures.linked:,} images linked" if pictures.linked else ""

@@ -1,12 +1,11 @@
 """`vrprm-reward score`: read rollouts, score them, print and write the scores."""
 
-import contextlib
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.text import Text
@@ -14,9 +13,8 @@ from rich.text import Text
 from vrprm_reward.commands import options
 from vrprm_reward.engines.local.options import LocalOptions
 from vrprm_reward.jobs.job import OfflineJob
-from vrprm_reward.jobs.outputs import json_line, score_record
+from vrprm_reward.jobs.outputs import score_record
 from vrprm_reward.jobs.rows import Row, rollout_row
-from vrprm_reward.jobs.source import STANDARD_STREAM
 from vrprm_reward.process_reward import DEMO, load_process_reward
 from vrprm_reward.report.progress import JobProgress
 from vrprm_reward.report.table import RolloutPrinter, Tally, one_line
@@ -95,9 +93,7 @@ def score(
     with plain_errors(errors), JobProgress(errors, shown=not quiet) as progress:
         settings = options.job_settings(rollouts, output, overwrite, limit, shard)
         target = settings.output
-        console = errors
-        if not quiet and output != STANDARD_STREAM:
-            console = open_console(sys.stdout, keep_going=target is not None)
+        console = options.words_console(output, quiet, errors)
         started = time.monotonic()
         tally = Tally()
         with OfflineJob(settings, rollout_row, progress) as job:
@@ -113,7 +109,7 @@ def score(
                 root=job.source.folder,
                 output=target,
             )
-            with _records(job, to_stdout=output == STANDARD_STREAM) as write:
+            with options.records(job, output) as write:
                 for rows in job.pieces("scoring"):
                     scores = kept.score([row.rollout for row in rows])
                     tally.add(scores)
@@ -143,15 +139,3 @@ def _counting(candidates: Counter[bytes]) -> Callable[[Row], None]:
             candidates[key] += 1
 
     return count
-
-
-@contextlib.contextmanager
-def _records(
-    job: OfflineJob[Row], *, to_stdout: bool
-) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """A function that takes one record to the output: a file, standard output, or nowhere."""
-    if to_stdout:
-        yield lambda record: typer.echo(json_line(record), nl=False)
-    else:
-        with job.writing() as write:
-            yield write

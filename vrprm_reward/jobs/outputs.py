@@ -130,6 +130,17 @@ def check_output(path: Path, *, source: Path | None, overwrite: bool) -> None:
         raise InputError(f"there is no folder {str(path.parent)!r}: make it first (mkdir -p)")
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file that appears whole or not at all; characters that are none become `?`."""
+    target = Path(os.path.realpath(path))
+    part = target.with_name(f".{target.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8", errors="replace")
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def atomic_output(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Write a JSONL or (`.parquet`) Parquet file that appears whole at the block's end, or never.
