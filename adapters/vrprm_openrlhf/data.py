@@ -8,24 +8,22 @@ objects is loaded as one struct.
 import contextlib
 import json
 import os
-import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vrprm_reward.errors import ImageError, InputError, MissingExtraError, RowError
+from vrprm_reward.errors import ImageError, InputError, RowError
 from vrprm_reward.image_bytes import encoded_image
 from vrprm_reward.images import ImageSettings
-from vrprm_reward.jobs.outputs import atomic_jsonl
+from vrprm_reward.jobs.outputs import atomic_output
+from vrprm_reward.jobs.parquet import PARQUET, open_parquet
 from vrprm_reward.openrlhf_wire import is_text
 
 PLACEHOLDER = "<image>"
 """Where an image stands in a question, for OpenRLHF."""
 
-JSONL, PARQUET = ".jsonl", ".parquet"
-
-_BATCH = 256
+JSONL = ".jsonl"
 
 
 @dataclass(frozen=True)
@@ -53,21 +51,12 @@ def read_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | RowError]]:
         InputError: neither of these, or it cannot be read.
         MissingExtraError: a parquet file, and pyarrow is not installed.
     """
-    if path.suffix == PARQUET:
-        parquet = _pyarrow("parquet")
-        try:
-            file = parquet.ParquetFile(path)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{str(path)!r} cannot be read: {error}") from None
-        with contextlib.closing(file):
-            batches = file.iter_batches(batch_size=_BATCH)
-            rows = (row for batch in batches for row in batch.to_pylist())
-            yield from enumerate(rows, start=1)
-        return
-    if path.suffix != JSONL:
-        raise InputError(f"{str(path)!r} is neither {JSONL} nor {PARQUET}")
+    _check_name(path)
     try:
         with path.open("rb") as lines:
+            if path.suffix == PARQUET:
+                yield from enumerate(open_parquet(lines, repr(str(path))), start=1)
+                return
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     yield number, _object(line, number)
@@ -115,60 +104,22 @@ def prepared_row(
     }
 
 
-@contextlib.contextmanager
-def open_output(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+def open_output(
+    path: Path,
+) -> contextlib.AbstractContextManager[Callable[[Mapping[str, Any]], None]]:
     """A function that takes rows to a JSONL or parquet file, which appears whole or not at all.
 
     Raises:
         InputError: neither of these.
         MissingExtraError: a parquet file, and pyarrow is not installed.
     """
-    if path.suffix == JSONL:
-        with atomic_jsonl(path) as write:
-            yield write
-    elif path.suffix == PARQUET:
-        with _atomic_parquet(path) as write:
-            yield write
-    else:
+    _check_name(path)
+    return atomic_output(path)
+
+
+def _check_name(path: Path) -> None:
+    if path.suffix not in (JSONL, PARQUET):
         raise InputError(f"{str(path)!r} is neither {JSONL} nor {PARQUET}")
-
-
-@contextlib.contextmanager
-def _atomic_parquet(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    arrow, parquet = _pyarrow(), _pyarrow("parquet")
-    text = arrow.string()
-    texts = arrow.list_(text)
-    message = arrow.struct([("role", text), ("content", text)])
-    label = arrow.struct([("question", text), ("images", texts), ("answer", text)])
-    schema = arrow.schema(
-        [
-            ("prompt", arrow.list_(message)),
-            ("images", texts),
-            ("label", label),
-            ("datasource", text),
-        ]
-    )
-    part = path.with_name(f".vrprm-{secrets.token_hex(6)}.part")
-    rows: list[Mapping[str, Any]] = []
-    try:
-        with parquet.ParquetWriter(part, schema) as writer:
-
-            def flush() -> None:
-                writer.write_table(arrow.Table.from_pylist(rows, schema=schema))
-                rows.clear()
-
-            def write(row: Mapping[str, Any]) -> None:
-                rows.append(row)
-                if len(rows) == _BATCH:
-                    flush()
-
-            yield write
-            if rows:
-                flush()
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def _object(line: bytes, number: int) -> Mapping[str, Any] | RowError:
@@ -225,14 +176,3 @@ def _answer(row: Mapping[str, Any], *, line: int, key: str | None) -> str | None
             field=key,
         )
     return value
-
-
-def _pyarrow(part: str = "") -> Any:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError(
-            f"parquet files need pyarrow ({error}): pip install 'vrprm-reward[openrlhf]'"
-        ) from error
-    return pyarrow.parquet if part else pyarrow

@@ -80,7 +80,8 @@ def make_optimizers(model: Any) -> list[torch.optim.Optimizer]:
     optimizer for hidden layers") does within minutes.
     """
     layers = ("language_model.layers", "visual.blocks", "visual.merger", "visual.deepstack")
-    matrices, others = [], []
+    matrices: list[torch.nn.Parameter] = []
+    others: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
         inside = parameter.ndim == 2 and any(part in name for part in layers)
         (matrices if inside else others).append(parameter)
