@@ -71,7 +71,7 @@ def test_each_problem_names_the_request_and_the_key(name, updates, problem):
         ("multi_turn", {"judge__images": "each"}, "judge.images"),
         ("two_stage", {"task": "Do it."}, "task"),
         ("answer_block", {"placeholder": "keep"}, "placeholder"),
-        ("boxed_continuation", {"steps__label": "always"}, "steps.label"),
+        ("boxed_continuation", {"steps__form": "split", "steps__label": "always"}, "steps.label"),
     ],
 )
 def test_a_key_that_changes_nothing_is_noted(name, updates, key):
