@@ -1,8 +1,7 @@
 """Train the demo checkpoint from nothing: `python -m vrprm_reward.demo.train --out FOLDER`.
 
-One skill after another: looking facts up, checking steps against facts, counting and finding in
-notes, naming what is seen, taking notes of it, and then all of it in the frames of the packaged
-profiles. Judgements of one rollout share a sequence.
+One skill after another: naming what is seen, taking notes of it, checking steps against facts, and
+then all of it in the frames of the packaged profiles. Judgements of one rollout share a sequence.
 """
 
 import copy
@@ -25,6 +24,7 @@ from vrprm_reward.demo.look import look_losses
 from vrprm_reward.demo.model import IMAGE_SIDE, build_model
 from vrprm_reward.demo.samples import Sample, random_samples, tokenizer_texts
 from vrprm_reward.demo.tokenizer import train_tokenizer
+from vrprm_reward.engines.local.checkpoint import load_checkpoint
 from vrprm_reward.engines.local.device import pick_device
 from vrprm_reward.engines.local.encode import PromptEncoder
 from vrprm_reward.scoring.profile import Profile, load_profile
@@ -66,7 +66,14 @@ STAGES = (
     Stage("see", 150, 1, 2048, {"see": 1.0}),
     Stage("claims", 250, 3, 1536, {"claims": 0.7, "see": 0.3}),
     Stage("skills", 300, 3, 1536, {"see": 0.25, "claims": 0.15, "drill": 0.35, "quiz": 0.25}),
-    Stage("all", 1700, 2, 2304, {"picture_quiz": 0.1, "drill": 0.15, "think": 0.6, "judge": 0.15}),
+    Stage("all", 700, 2, 2304, {"picture_quiz": 0.1, "drill": 0.15, "think": 0.6, "judge": 0.15}),
+    Stage(
+        "polish",
+        1800,
+        3,
+        1792,
+        {"see": 0.4, "picture_quiz": 0.04, "drill": 0.04, "think": 0.24, "judge": 0.28},
+    ),
 )
 
 PICTURES = 48
@@ -171,6 +178,11 @@ def train(
         bool, typer.Option(help="Compiled layers in bfloat16; needs a C++ compiler.")
     ] = False,
     scale: Annotated[float, typer.Option(help="Multiplies the number of updates.")] = 1.0,
+    start: Annotated[
+        Path | None, typer.Option(help="A folder to go on from, instead of from nothing.")
+    ] = None,
+    first_stage: Annotated[str, typer.Option(help="Where to begin.")] = STAGES[0].name,
+    rate: Annotated[float, typer.Option(help="Multiplies the learning rates.")] = 1.0,
 ) -> None:
     """Train the demo checkpoint and write it as a transformers folder in float16."""
     console = Console()
@@ -178,15 +190,22 @@ def train(
     torch.manual_seed(seed)
     profiles = {name: (demo_profile(name), weight) for name, weight in PROFILES.items()}
     shown = [profile for profile, _ in profiles.values()]
-    texts = tokenizer_texts(random.Random(seed), shown, 3000)
-    tokenizer = train_tokenizer(texts, VOCABULARY)
-    model = build_model(tokenizer).train().to(pick_device(device))
+    if start is None:
+        texts = tokenizer_texts(random.Random(seed), shown, 3000)
+        tokenizer = train_tokenizer(texts, VOCABULARY)
+        model = build_model(tokenizer)
+    else:
+        checkpoint = load_checkpoint(start)
+        tokenizer, model = checkpoint.tokenizer, checkpoint.model.float()
+        model.requires_grad_(True)
+    model.train().to(pick_device(device))
     encoder = make_encoder(tokenizer, demo_profile("demo"), model)
     optimizers = make_optimizers(model)
     if fast:
         for layer in model.model.language_model.layers:
             layer.compile(dynamic=True)
-    stages = [(stage, max(1, round(stage.updates * scale))) for stage in STAGES]
+    chosen = STAGES[[stage.name for stage in STAGES].index(first_stage) :]
+    stages = [(stage, max(1, round(stage.updates * scale))) for stage in chosen]
     total, update, began = sum(n for _, n in stages), 0, time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     with (out / "training.jsonl").open("w", encoding="utf-8") as log:
@@ -201,7 +220,7 @@ def train(
             else:
                 asked = look_losses(model, encoder, demo_profile("demo"), rng, PICTURES)
             for _ in range(updates):
-                factor = learning_rate(update, total)
+                factor = rate * learning_rate(update, total)
                 for group in (g for o in optimizers for g in o.param_groups):
                     group["lr"] = factor * group["initial_lr"]
                 found: dict[str, torch.Tensor] = {}
