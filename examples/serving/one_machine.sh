@@ -16,6 +16,6 @@ trap 'kill $server 2>/dev/null || true' EXIT
 
 python "$here/score_over_http.py" "http://127.0.0.1:$port"
 
-kill $server  # SIGTERM: what was let in is finished first
+kill $server # SIGTERM: what was let in is finished first
 wait $server
 trap - EXIT

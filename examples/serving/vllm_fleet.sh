@@ -7,7 +7,8 @@
 # loaded their model; one of them may die later, the others take its work.
 #
 # Needs vLLM and pip install 'vrprm-reward[server]'. More options for vLLM go into VLLM_OPTIONS, for
-# the reward server into SERVE_OPTIONS, e.g. "--host 0.0.0.0 --token-file token".
+# the reward server into SERVE_OPTIONS, e.g. "--host 0.0.0.0 --token-file token". The replicas' logs
+# are written to the folder LOGS, by default the working directory.
 set -euo pipefail
 model=${1:?which checkpoint?}
 profile=${2:-two_stage}

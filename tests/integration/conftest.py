@@ -14,6 +14,9 @@ from tests.integration.processes import ServerProcess, vllm, vrprm_serve
 # A core for this process and one for vLLM: their threads, spinning, would get in each other's way.
 torch.set_num_threads(1)
 
+TEST_SECONDS = 900
+"""For a test and the servers that it is the first to need, on a busy machine."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     # A run that is told to end still ends its servers.
@@ -21,6 +24,12 @@ def pytest_configure(config: pytest.Config) -> None:
     # Other people's code warns as it likes; ours must not.
     config.addinivalue_line("filterwarnings", "ignore")
     config.addinivalue_line("filterwarnings", "error:::vrprm_")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TEST_SECONDS))
 
 
 @pytest.fixture(scope="session")

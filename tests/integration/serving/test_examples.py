@@ -42,7 +42,7 @@ def best_named_by(text: str) -> str:
 
 def test_a_server_and_its_client_on_one_machine(commands):
     done = subprocess.run(
-        [EXAMPLES / "serving/one_machine.sh"], capture_output=True, text=True, timeout=240
+        [EXAMPLES / "serving/one_machine.sh"], capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     assert best_named_by(done.stdout)
@@ -63,11 +63,11 @@ def test_a_fleet_of_two_vllm_replicas_behind_a_reward_server(commands, monkeypat
     try:
         fleet.wait_until(lambda: fleet.answers("/ready"), 2 * START_SECONDS)
         client = [sys.executable, EXAMPLES / "serving/score_over_http.py", fleet.url]
-        done = subprocess.run(client, capture_output=True, text=True, timeout=240)
+        done = subprocess.run(client, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr + fleet.text
         assert best_named_by(done.stdout)
         fleet.process.send_signal(signal.SIGTERM)
-        fleet.process.wait(60)
+        fleet.process.wait(120)
     finally:
         fleet.kill()
     assert "SIGTERM: finishing what was let in" in fleet.text
@@ -102,7 +102,7 @@ def test_a_large_file_is_scored_by_several_ray_workers(commands):
         ],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     written = [

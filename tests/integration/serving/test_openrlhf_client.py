@@ -22,7 +22,7 @@ PROMPT = (
     "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>{question}<|im_end|>\n"
     "<|im_start|>assistant\n"
 )
-LIMIT = 120.0
+LIMIT = 600.0
 
 
 @dataclass

@@ -16,7 +16,7 @@ from vrprm_reward.demo.evaluate import held_out, rollout_of
 from vrprm_reward.engines.openai.errors import LogprobsMissingError, TemplateRefusedError
 from vrprm_reward.engines.openai.options import OpenAIOptions
 
-LIMIT = 240.0
+LIMIT = 600.0
 STRIPS_THINKING = """\
 {%- for message in messages %}{%- if message.content is string %}{%- set text = message.content %}
 {%- else %}{%- set text = message.content | selectattr('type', 'equalto', 'text') | map(attribute='text') | join %}
