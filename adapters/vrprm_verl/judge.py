@@ -187,7 +187,8 @@ def load_reward(settings: RewardSettings, router: str | None) -> ProcessReward:
     if url is not None and not url.startswith("openai+"):
         return RemoteProcessReward(
             url,
-            total_timeout=settings.timeout,
+            # A little less, so that the reason is the client's, which knows more.
+            total_timeout=0.95 * settings.timeout,
             max_concurrency=settings.max_concurrency,
             images=settings.images,
         )

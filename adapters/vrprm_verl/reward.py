@@ -89,8 +89,11 @@ def is_colocated(config: Any) -> bool:
 def _sample(data: DataProto) -> Sample:
     item = data[-1]
     ids = item.batch["responses"]
-    count = int(item.batch["attention_mask"][-ids.shape[-1] :].sum())
     fields = item.non_tensor_batch
+    count = fields.get("response_len")
+    if count is None:
+        count = item.batch["attention_mask"][-ids.shape[-1] :].sum()
+    count = int(count)
     messages: Sequence[Mapping[str, Any]] = list(fields["raw_prompt"])
     mask = item.batch.get("response_mask")
     if mask is None:

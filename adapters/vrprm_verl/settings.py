@@ -3,7 +3,7 @@
 Nothing here imports verl.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -101,7 +101,16 @@ def algorithm_settings(config: Mapping[str, Any] | None) -> AlgorithmSettings:
 
 def _checked(kind: type[S], config: Mapping[str, Any] | None, place: str) -> S:
     try:
-        return kind.model_validate(dict(config or {}))
+        return kind.model_validate(_plain(config or {}))
     except ValidationError as error:
         lines = [f"{'.'.join([place, *map(str, e['loc'])])}: {e['msg']}" for e in error.errors()]
         raise InputError("; ".join(lines)) from error
+
+
+def _plain(value: Any) -> Any:
+    """OmegaConf's containers as Python's own."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [_plain(each) for each in value]
+    return value

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections import UserList
+from types import MappingProxyType
 
 import pytest
 from PIL import Image
@@ -232,6 +234,15 @@ def test_settings_are_checked_when_the_run_starts():
     with pytest.raises(InputError, match="loads no reward model"):
         reward_settings({"url": "demo"})
     assert reward_settings(None) == RewardSettings()
+
+
+def test_settings_may_come_in_containers_that_are_no_dictionaries():
+    nested = MappingProxyType({"part": "answer"})
+    found = reward_settings(
+        MappingProxyType({"steps": nested, "validation_splits": UserList(["dev"])})
+    )
+    assert found.steps.part == "answer"
+    assert found.validation_splits == ("dev",)
 
 
 def test_a_row_is_json_with_its_reason(judged):

@@ -5,6 +5,15 @@ from PIL import Image
 
 from tests.integration.processes import ROOT
 
+SECONDS = 900
+"""For one test with what it sets up: each of verl's workers imports verl for up to a minute."""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "integration/verl" in item.nodeid:
+            item.add_marker(pytest.mark.timeout(SECONDS))
+
 
 @pytest.fixture(scope="session")
 def cluster():

@@ -56,6 +56,7 @@ def vrprm(url: str, *more: str) -> tuple[str, ...]:
         "reward.reward_manager.name=vrprm",
         f"+reward.vrprm.url={url}",
         "+reward.vrprm.outcome=exact",
+        "+reward.vrprm.steps.part=all",
         "+reward.vrprm.credit=raw",
         *more,
     )
