@@ -15,7 +15,9 @@ from tests.integration.processes import ROOT
 DOCUMENT = ROOT / "docs" / "openrlhf.md"
 SCRIPT = ROOT / "examples" / "openrlhf" / "train.sh"
 MODULE = "openrlhf.cli.train_ppo_ray"
-BLOCKS = re.findall(r"```\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+BLOCKS = re.findall(
+    r"^```\w*\n(.*?)^```$", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+)
 LINES = [block for block in BLOCKS if MODULE in block]
 
 
@@ -24,8 +26,12 @@ def arguments_of(block):
     text = block.replace("\\\n", " ")
     line = next(each for each in text.splitlines() if MODULE in each)
     words = shlex.split(line.partition(MODULE)[2])
-    agent = str(ROOT / "adapters" / "vrprm_openrlhf" / "agent.py")
-    return [agent if word.startswith("$(vrprm-reward") else word for word in words]
+    folder = ROOT / "adapters" / "vrprm_openrlhf"
+    files = {
+        "$(vrprm-reward openrlhf path agent)": str(folder / "agent.py"),
+        "$(vrprm-reward openrlhf path reward)": str(folder / "reward_func.py"),
+    }
+    return [files.get(word, word) for word in words]
 
 
 @pytest.fixture
@@ -63,9 +69,8 @@ def test_a_command_line_of_the_document_is_one_that_openrlhf_takes(parse, block)
     args = parse(arguments_of(block))
     assert args.data.label_key == "label"
     assert args.data.max_images_per_prompt == 1
-    agent = args.train.agent_func_path
-    assert args.reward.remote_url == (["agent"] if agent else args.reward.remote_url)
-    assert agent is None or Path(agent).is_file()
+    given = [args.train.agent_func_path] if args.train.agent_func_path else args.reward.remote_url
+    assert all(each.startswith("http://") or Path(each).is_file() for each in given)
 
 
 @pytest.mark.parametrize("mode", ["scalar", "dense"])

@@ -178,6 +178,7 @@ def test_each_step_reward_stands_on_the_token_that_ends_its_step(settings, patch
         )
         assert logs["vrprm_n"] == len(score.steps)
         assert output["reward"] == outcome.value
+        assert isinstance(output["reward"], float)  # a list would corrupt the batch unseen
         first = output["action_ranges"][0][0]
         for position, step in zip(logs["vrprm_pos"], score.steps, strict=True):
             ids = output["observation_tokens"][first : position + 2]
