@@ -10,6 +10,7 @@ from rich.table import Table
 
 from benchmarks.common import cases, engine_on, measure, random_checkpoint, scratch
 from benchmarks.judging import with_engine
+from vrprm_reward.engines.local.engine import LocalEngine
 from vrprm_reward.process_reward import DEMO_FOLDER
 from vrprm_reward.scoring.render import Case
 
@@ -47,13 +48,12 @@ def main(
     def cost(asked: list[Case]) -> tuple[float, int]:
         pushed = []
 
-        def run() -> None:
-            engine = engine_on(folder)
+        def run(engine: LocalEngine) -> None:
             with_engine(engine, asked, "lockstep")
             pushed.append(engine.stats.tokens)
             engine.close()
 
-        return measure(run, repeats).seconds, pushed[-1]
+        return measure(run, repeats, lambda: engine_on(folder)).seconds, pushed[-1]
 
     cost(cases(1, 2, 2))  # the first run of a process is slower
     long = cases(2, 2, 64, words_per_step=6)

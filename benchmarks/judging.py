@@ -137,8 +137,7 @@ def main(
     for schedule in ("lockstep", "fixed_point"):
         pushed, outside, memory = [], [], []
 
-        def fresh(schedule: str = schedule) -> Scores:
-            engine = engine_on(folder)
+        def fresh(engine: LocalEngine, schedule: str = schedule) -> Scores:
             with PeakMemory() as peak:
                 found, rounds = with_engine(engine, asked, schedule)
             pushed.append(engine.stats.tokens)  # noqa: B023
@@ -147,7 +146,7 @@ def main(
             engine.close()
             return found
 
-        measured = measure(fresh, repeats)
+        measured = measure(fresh, repeats, lambda: engine_on(folder))
         rows.append((schedule, measured, pushed[-1], max(memory), outside[-1]))
     prompts = [
         judge_prompt(case, [verdict(p) for p in row[:k]])

@@ -22,7 +22,7 @@ torch.set_num_threads(2)
 @pytest.fixture(scope="session")
 def demo_tokenizer():
     """A tokenizer trained on the demo world's prompts."""
-    return train_tokenizer(tokenizer_texts(random.Random(0), [load_profile("demo")], 200), 700)
+    return train_tokenizer(tokenizer_texts(random.Random(0), [load_profile("demo")], 300), 1024)
 
 
 def _save(folder: Path, tokenizer, model, patch_size: int) -> Path:

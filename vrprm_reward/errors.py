@@ -11,12 +11,14 @@
     │   ├── ProfileError                 a profile file that is not usable
     │   ├── AlignmentError               tokens that do not spell the text they are said to spell
     │   ├── CheckpointError              a folder or name that is not a usable vision checkpoint
-    │   └── RowError                     a row of an input file, with its line and field
+    │   ├── RowError                     a row of an input file, with its line and field
+    │   └── client_call.ServerRefusedError   a reward server refuses the request itself
     ├── ResponseError                    the response itself cannot be judged (its own fault)
     ├── EngineError                      the engine failed (our fault)
     │   ├── PromptTooLongError           a prompt longer than the model's context
     │   ├── AnalysisError                generated analysis lines do not match the steps
     │   ├── NonFiniteLogitsError         the model answered NaN or infinity
+    │   ├── engines.openai.errors.ServerError   a model server failed; nine kinds stand there
     │   └── EngineClosedError            the engine was closed while work was pending
     └── MissingExtraError (ImportError)  an optional dependency is not installed
 

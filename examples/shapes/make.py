@@ -21,23 +21,23 @@ SCENE = Scene(
     )
 )
 QUESTION = (
-    "Start with the number of red shapes, then add the number of circles, then multiply by two. "
+    "Start with the number of reds, then add the number of circles, then multiply by two. "
     "What is the result?"
 )
 CANDIDATES = {
-    "misread": ["The number of red shapes is two.", "Counting the circles gives three.",
-                "Adding the circles: two plus three makes five.",
-                "Multiplying by two: five times two makes ten.", "The answer is ten."],
-    "slip": ["The number of red shapes is three.", "Counting the circles gives three.",
-             "Adding the circles: three plus three makes seven.",
-             "Multiplying by two: seven times two makes fourteen.", "The answer is fourteen."],
-    "right": ["The number of red shapes is three.", "Counting the circles gives three.",
-              "Adding the circles: three plus three makes six.",
-              "Multiplying by two: six times two makes twelve.", "The answer is twelve."],
-    "recovered": ["The number of red shapes is three.", "Counting the circles gives four.",
+    "misread": ["The number of reds is two.", "Counting the circles gives three.",
+                "Then reds two plus circles three makes five.",
+                "Then that five times two makes ten.", "The answer is ten."],
+    "slip": ["The number of reds is three.", "Counting the circles gives three.",
+             "Then reds three plus circles three makes seven.",
+             "Then that seven times two makes fourteen.", "The answer is fourteen."],
+    "right": ["The number of reds is three.", "Counting the circles gives three.",
+              "Then reds three plus circles three makes six.",
+              "Then that six times two makes twelve.", "The answer is twelve."],
+    "recovered": ["The number of reds is three.", "Counting the circles gives four.",
                   "Wait, looking again: counting the circles gives three.",
-                  "Adding the circles: three plus three makes six.",
-                  "Multiplying by two: six times two makes twelve.", "The answer is twelve."],
+                  "Then reds three plus circles three makes six.",
+                  "Then that six times two makes twelve.", "The answer is twelve."],
 }  # fmt: skip
 
 

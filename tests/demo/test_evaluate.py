@@ -52,7 +52,7 @@ def test_held_out_rollouts_keep_their_steps_and_shuffling_moves_only_the_images(
 
 def test_cells_count_as_noted_only_where_the_thinking_describes_them_as_they_are():
     example = held_out(1)[0]
-    lines = world.notes(example.scene).split("\n")
+    lines = world.written(world.notes(example.scene)).split("\n")
     half_right = "\n".join([*lines[:4], *("somewhere something" for _ in range(5))])
     scores = [
         scored(0.5).model_copy(update={"thinking": thinking})

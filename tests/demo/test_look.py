@@ -9,7 +9,7 @@ import torch
 from vrprm_reward import load_profile
 from vrprm_reward.demo.look import look_losses, words_of_cells
 from vrprm_reward.demo.model import build_model
-from vrprm_reward.demo.scene import Scene, Thing
+from vrprm_reward.demo.scene import PLACES, Scene, Thing
 from vrprm_reward.demo.train import make_encoder
 
 
@@ -17,10 +17,9 @@ def test_cells_are_named_in_the_order_of_visual_tokens():
     things = [None] * 9
     things[1], things[5] = Thing("green", "star"), Thing("red", "circle")
     words = words_of_cells(Scene(tuple(things)))
-    assert words["row"] == ["top"] * 3 + ["middle"] * 3 + ["bottom"] * 3
-    assert words["column"] == [" left", " center", " right"] * 3
-    assert words["colour"] == [" nothing", " green", *[" nothing"] * 3, " red", *[" nothing"] * 3]
-    assert words["shape"] == [None, " star", None, None, None, " circle", None, None, None]
+    assert words["place"] == [f" {place}" for place in PLACES]
+    assert words["colour"] == [" NOTHING", " GREEN", *[" NOTHING"] * 3, " RED", *[" NOTHING"] * 3]
+    assert words["shape"] == [None, " STAR", None, None, None, " CIRCLE", None, None, None]
 
 
 def test_looking_starts_at_guessing_and_is_learnt_from_pictures(demo_tokenizer):
@@ -36,7 +35,7 @@ def test_looking_starts_at_guessing_and_is_learnt_from_pictures(demo_tokenizer):
         optimizer.step()
         optimizer.zero_grad()
         last = {name: loss.item() for name, loss in found.items()}
-    assert set(first) == {"row", "column", "colour", "shape"}
-    assert first["row"] == pytest.approx(1.1, abs=0.4)
-    assert last["row"] < 0.5 * first["row"]
+    assert set(first) == {"place", "colour", "shape"}
+    assert first["place"] == pytest.approx(2.2, abs=0.4)
+    assert last["place"] < 0.5 * first["place"]
     assert last["colour"] < 0.5 * first["colour"]

@@ -1,6 +1,7 @@
 """Training samples are what the scorer would show, and trees give what separate prompts give."""
 
 import random
+from itertools import islice
 
 import pytest
 import torch
@@ -8,17 +9,16 @@ import torch
 from vrprm_reward import load_profile
 from vrprm_reward.demo import world
 from vrprm_reward.demo.model import build_model
-from vrprm_reward.demo.moves import NUMBERS
 from vrprm_reward.demo.samples import (
     case_of,
-    claims_sample,
+    check_sample,
     judge_sample,
-    recall_sample,
+    random_samples,
     see_sample,
     think_sample,
     thinking_of,
 )
-from vrprm_reward.demo.train import learning_rate, losses, make_encoder, tree_inputs
+from vrprm_reward.demo.train import STAGES, learning_rate, losses, make_encoder, tree_inputs
 from vrprm_reward.scoring.frames import FRAMES
 from vrprm_reward.scoring.parse import Thought
 
@@ -54,7 +54,7 @@ def test_each_target_asks_what_the_scorer_would_ask(name, examples, encoder):
         sample = judge_sample(example, profile, encoder)
         ends = (*sample.branches[1:], len(sample))
         for index, target in enumerate(verdicts_of(sample)):
-            notes = Thought(thinking_of(example, profile))
+            notes = Thought(world.written(thinking_of(example, profile)))
             prompt = FRAMES[profile.frame].judge(
                 profile, case_of(example, profile), notes, example.labels[:index]
             )
@@ -92,55 +92,62 @@ def test_losses_are_means_over_the_targets_of_each_task(examples, encoder, model
         think_sample(examples[0], profile, encoder),
     ]
     found = losses(model, encoder, batch)
-    assert set(found) == {"see", "colour", "shape", "count", "think"}
+    words = {"step", "claim", "truth", "tick", "number", "verdict"}
+    assert set(found) == {"place", "colour", "shape", "count", "think"} | words
     guessing = torch.log(torch.tensor(float(len(encoder.tokenizer))))
     assert all(abs(loss.item() - guessing) < 1.5 for loss in found.values())
 
 
-def test_recall_asks_only_for_what_was_said_before(encoder):
-    for seed in range(20):
-        sample = recall_sample(random.Random(seed), encoder)
-        assert {target.task for target in sample.targets} == {"recall"}
-        for place, token, _ in sample.targets:
-            assert sample.ids[place + 1] == token
-            assert token in sample.ids[: place + 1]
-
-
 @pytest.mark.parametrize("name", ["score_json", "answer_block"])
-def test_thinking_goes_through_the_steps_and_says_each_verdict(name, examples, encoder):
+def test_thinking_checks_every_step_and_ends_in_verdicts(name, examples, encoder):
     profile = load_profile(name)
     for example in examples:
         sample = think_sample(example, profile, encoder)
-        verdicts = verdicts_of(sample)
-        asked = [encoder.verdict_ids[label] for label in example.labels]
-        times = 2 if name == "answer_block" else 1
-        assert [target.token for target in verdicts] == [i for i in asked for _ in range(times)]
-        text = encoder.tokenizer.decode(sample.ids)
-        assert all(text.count(step.text) == 2 for step in example.steps if "Wait" not in step.text)
+        said = [encoder.tokenizer.decode([t.token]) for t in sample.targets if t.task == "verdict"]
+        assert said == [(" wrong", " right")[label] for label in example.labels]
+        written = [target.token for target in verdicts_of(sample)]
+        in_text = [encoder.verdict_ids[label] for label in example.labels]
+        assert written == (in_text if name == "score_json" else [])
 
 
-@pytest.mark.parametrize(
-    ("name", "before"),
-    [("demo", "<|im_start|>assistant\n"), ("boxed_continuation", "\\boxed{")],
-)
-def test_claims_are_asked_for_right_behind_them(name, before, encoder):
-    sample = claims_sample(random.Random(0), load_profile(name), encoder)
-    asked = {target.place: target.token for target in verdicts_of(sample)}
-    behind = {
-        place: sample.ids[place + 1]
-        for place in asked
-        if encoder.tokenizer.decode(sample.ids[: place + 1]).endswith(before)
-    }
-    assert len(behind) == 10
-    assert all(asked[place] == verdict for place, verdict in behind.items())
-    for place, verdict in asked.items():
-        assert verdict == next(v for end, v in behind.items() if end >= place)
-    recalled = [t.token for t in sample.targets if t.task == "recall"]
-    assert recalled
-    assert all(encoder.tokenizer.decode([token]).strip() in NUMBERS for token in recalled)
+def test_a_tick_says_whether_the_claim_before_it_is_the_truth_before_that(encoder):
+    example = world.drill_example(random.Random(0))
+    sample = check_sample(example, world.counts(example.scene), load_profile("demo"), encoder)
+    told = {t.place + 1: (encoder.tokenizer.decode([t.token]), t.task) for t in sample.targets}
+    ticks = [place for place, (_, task) in told.items() if task == "tick"]
+    right = []
+    for place in ticks:
+        claim, task = told[place - 1]
+        truth = next(told[p][0] for p in range(place - 2, 0, -1) if told[p][1] == "truth")
+        assert task == "claim"
+        assert (told[place][0] == " yes") == (claim.upper() == truth)
+        right.append(claim.upper() == truth)
+    assert 0 < sum(right) < len(right)
+
+
+def test_without_the_picture_nothing_is_asked_that_only_it_shows(encoder):
+    example = world.quiz_example(random.Random(0))
+    known = world.notes(example.scene)
+    blind = check_sample(example, known, load_profile("demo"), encoder)
+    seeing = check_sample(example, known, load_profile("demo"), encoder, picture=True)
+    assert not blind.images
+    assert len(seeing.images) == 1
+    seen = {"place", "colour", "shape"}
+    assert seen.isdisjoint(target.task for target in blind.targets)
+    assert seen <= {target.task for target in seeing.targets}
+
+
+@pytest.mark.parametrize("task", sorted({share for stage in STAGES for share in stage.shares}))
+def test_every_kind_of_sample_of_the_stages_asks_for_what_stands_there(task, encoder):
+    profiles = {"demo": (load_profile("demo"), 1.0)}
+    for sample in islice(random_samples(random.Random(0), profiles, encoder, {task: 1.0}), 3):
+        assert sample.targets
+        for place, token, about in sample.targets:
+            if about != "judge":
+                assert sample.ids[place + 1] == token
 
 
 def test_the_learning_rate_warms_up_holds_and_falls():
-    rates = [learning_rate(update, 1000, 1.0) for update in (0, 99, 300, 500, 750, 999)]
+    rates = [learning_rate(update, 1000) for update in (0, 99, 300, 500, 750, 999)]
     assert rates[:4] == [0.01, 1.0, 1.0, 1.0]
     assert rates[3] > rates[4] > rates[5] > 0.019

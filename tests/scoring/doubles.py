@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from vrprm_reward.engines.engine import Generation, Judgement, Prompt
 from vrprm_reward.images import FinalImage
+from vrprm_reward.scoring.profile import Profile, load_profile
 
 
 def shown(prompt: Prompt) -> str:
@@ -15,6 +16,13 @@ def shown(prompt: Prompt) -> str:
         parts = ["<IMAGE>" if isinstance(p, FinalImage) else p for p in message.parts]
         turns.append(f"{message.role}: {''.join(parts)}")
     return "\n".join(turns)
+
+
+def with_bare_steps(name: str) -> Profile:
+    """A packaged profile that shows steps without numbers, as some imported ones do."""
+    profile = load_profile(name)
+    steps = profile.steps.model_copy(update={"form": "split"})
+    return profile.model_copy(update={"steps": steps})
 
 
 @dataclass

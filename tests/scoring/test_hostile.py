@@ -16,6 +16,7 @@ import pytest
 from tests.corpora import IMAGES, Desk, encoder_of, rollout_of
 from tests.corpora.hostile import HARMLESS, HOSTILE, LINES, TOKENS
 from tests.qwen_vocabulary import qwen3_tokenizer
+from tests.scoring.doubles import with_bare_steps
 from vrprm_reward import Problem, Rollout, load_profile
 from vrprm_reward.engines.engine import Message, Prompt
 from vrprm_reward.images import FinalImage, PixelLimits, final_pixels
@@ -34,6 +35,8 @@ PROFILES = {
     "answer_block, canonical placeholders": load_profile("answer_block").model_copy(
         update={"placeholder": "canonical"}
     ),
+    "score_json, bare steps": with_bare_steps("score_json"),
+    "boxed_continuation, bare steps": with_bare_steps("boxed_continuation"),
 }
 NO_SCORE_NEEDED = "analysis_lines"
 """In frame score_json, generated lines that do not match the steps leave a rollout unscored."""

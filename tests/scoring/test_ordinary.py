@@ -12,7 +12,7 @@ from tests.corpora import IMAGES, Desk, rollout_of
 from tests.corpora.hostile import HOSTILE, MARKERS, RESERVED
 from tests.corpora.ordinary import ORDINARY
 from tests.qwen_vocabulary import PLAIN_TOKENS, SPECIAL_TOKENS
-from tests.scoring.doubles import shown
+from tests.scoring.doubles import shown, with_bare_steps
 from vrprm_reward import Problem, Rollout, load_profile
 from vrprm_reward.scoring.frames import FRAMES, think_prompt
 from vrprm_reward.scoring.parse import Thought
@@ -26,6 +26,8 @@ PROFILES = {
     **{name: load_profile(name) for name in FRAMES},
     "kept": load_profile("multi_turn").model_copy(update={"placeholder": "keep"}),
     "canonical": load_profile("answer_block").model_copy(update={"placeholder": "canonical"}),
+    "score_json, bare steps": with_bare_steps("score_json"),
+    "boxed_continuation, bare steps": with_bare_steps("boxed_continuation"),
 }
 SAFE = {name: Neutraliser(profile, TOKENS) for name, profile in PROFILES.items()}
 
@@ -134,7 +136,7 @@ def covered_step(index, text, profile):
     body = text.strip() if profile.steps.strip else text
     numbered = f"Step {profile.steps.first_number + index}: {body}"
     rendered = [text]
-    if profile.steps.form == "numbered" or profile.frame in ("two_stage", "multi_turn"):
+    if profile.steps.form != "split" or profile.frame in ("two_stage", "multi_turn"):
         rendered.append(numbered)
     if profile.frame == "boxed_continuation":
         rendered.append(f"{numbered}\\boxed{{0}}")

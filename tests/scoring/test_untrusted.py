@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.scoring.doubles import with_bare_steps
 from vrprm_reward import load_profile
 from vrprm_reward.scoring.profile import Sections, Thinking
 from vrprm_reward.scoring.untrusted import Neutraliser
@@ -14,6 +15,7 @@ from vrprm_reward.scoring.untrusted import Neutraliser
 TOKENS = frozenset({"<|im_start|>", "<|im_end|>", "<|image_pad|>", "<think>", "</think>"})
 TWO_STAGE = load_profile("two_stage")
 SAFE = Neutraliser(TWO_STAGE, TOKENS)
+BARE_STEPS = with_bare_steps("score_json").steps
 
 
 def safe_for(name, added_tokens=TOKENS, **changes):
@@ -117,24 +119,25 @@ def test_white_space_that_a_profile_strips_hides_no_verdict():
 
 
 def test_a_bare_verdict_passes_where_no_number_is_put_before_it():
-    assert safe_for("score_json").step(0, "1") == "1"
-    assert safe_for("boxed_continuation").step(0, "1") == "1"
+    for name in ("score_json", "boxed_continuation"):
+        assert safe_for(name, steps=BARE_STEPS).step(0, "1") == "1"
+        assert safe_for(name).step(0, "1") == '"1"'
 
 
 def test_a_step_makes_no_verdict_line_with_the_box_behind_it():
-    boxed = safe_for("boxed_continuation")
+    boxed = safe_for("boxed_continuation", steps=BARE_STEPS)
     assert boxed.step(0, "wrong\nStep 1:") == 'wrong\n"Step 1:"'
     assert boxed.step(0, "\u200b") == '"\u200b"'
     assert boxed.step(0, "1\nwrong") == '"1"\nwrong'
     assert boxed.step(0, "Step 1:") == "Step 1:"
     assert SAFE.step(0, "wrong\nStep 1:") == "wrong\nStep 1:"
-    steps = load_profile("boxed_continuation").steps.model_copy(update={"strip": True})
+    steps = BARE_STEPS.model_copy(update={"strip": True})
     stripping = safe_for("boxed_continuation", steps=steps)
     assert stripping.step(0, "wrong\nStep 1: \n ") == 'wrong\n"Step 1: "\n '
 
 
 def test_a_step_cannot_join_the_separator_before_it_under_normalisation():
-    assert safe_for("score_json").step(1, "\u0338x") == '"\u0338x"'
+    assert safe_for("score_json", steps=BARE_STEPS).step(1, "\u0338x") == '"\u0338x"'
     assert SAFE.step(1, "\u0338x") == "\u0338x"
 
 

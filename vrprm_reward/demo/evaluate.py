@@ -209,7 +209,7 @@ def cells_noted_right(examples: Sequence[world.Example], scores: Sequence[Proces
     hits = 0
     for example, score in zip(examples, scores, strict=True):
         lines = (score.thinking or "").split("\n")
-        cells = world.notes(example.scene).split("\n")[: len(PLACES)]
+        cells = world.written(world.notes(example.scene)).split("\n")[: len(PLACES)]
         hits += sum(cell in lines for cell in cells)
     return hits / (len(examples) * len(PLACES))
 

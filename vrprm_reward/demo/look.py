@@ -7,27 +7,17 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from vrprm_reward.demo.scene import (
-    COLOURS,
-    COLUMNS,
-    PLACES,
-    ROWS,
-    SHAPES,
-    Scene,
-    draw,
-    random_scene,
-)
+from vrprm_reward.demo.scene import COLOURS, PLACES, SHAPES, Scene, draw, random_scene
 from vrprm_reward.engines.local.encode import PromptEncoder
 from vrprm_reward.images import final_pixels
 from vrprm_reward.scoring.profile import Profile
 
-NOTHING = "nothing"
+NOTHING = "NOTHING"
 
 WORDS = {
-    "row": ROWS,
-    "column": tuple(f" {word}" for word in COLUMNS),
-    "colour": tuple(f" {word}" for word in (*COLOURS, NOTHING)),
-    "shape": tuple(f" {word}" for word in SHAPES),
+    "place": tuple(f" {word}" for word in PLACES),
+    "colour": tuple(f" {word.upper()}" for word in (*COLOURS, NOTHING)),
+    "shape": tuple(f" {word.upper()}" for word in SHAPES),
 }
 """The groups of words, as they stand in notes."""
 
@@ -45,24 +35,25 @@ def look_losses(
     while True:
         scenes = [random_scene(rng) for _ in range(pictures)]
         drawn = [final_pixels([draw(scene, rng)], profile.pixels)[0] for scene in scenes]
-        features = model.model.get_image_features(*encoder.pixels(drawn)).pooler_output
+        pixels, grid = (part.to(model.device) for part in encoder.pixels(drawn))
+        features = model.model.get_image_features(pixels, grid).pooler_output
         logits = model.lm_head(text.norm(torch.cat(list(features))))
         named = [words_of_cells(scene) for scene in scenes]
         found = {}
         for name, group in groups.items():
             words = [word for cells in named for word in cells[name]]
             labels = [-1 if word is None else WORDS[name].index(word) for word in words]
-            found[name] = cross_entropy(logits[:, group], torch.tensor(labels), ignore_index=-1)
+            wanted = torch.tensor(labels, device=logits.device)
+            found[name] = cross_entropy(logits[:, group], wanted, ignore_index=-1)
         yield found
 
 
 def words_of_cells(scene: Scene) -> dict[str, list[str | None]]:
     """For each group of words, the word of every cell in reading order; None where none fits."""
     return {
-        "row": [place.split()[0] for place in PLACES],
-        "column": [f" {place.split()[1]}" for place in PLACES],
-        "colour": [f" {thing.colour if thing else NOTHING}" for thing in scene.cells],
-        "shape": [f" {thing.shape}" if thing else None for thing in scene.cells],
+        "place": [f" {place}" for place in PLACES],
+        "colour": [f" {thing.colour.upper() if thing else NOTHING}" for thing in scene.cells],
+        "shape": [f" {thing.shape.upper()}" if thing else None for thing in scene.cells],
     }
 
 

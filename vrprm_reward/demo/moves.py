@@ -1,9 +1,10 @@
-"""Moves: the steps a solution is planned in, their truth, and how they are put into words."""
+"""Moves: the steps a solution is planned in, their values, and wrong values for them."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vrprm_reward.demo.scene import COLOURS, COLUMNS, PLACES, SHAPES, Kind, Scene, Thing
+from vrprm_reward.demo.scene import COLOURS, PLACES, SHAPES, SIDE, Kind, Scene, Thing
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Move:
     name: str = ""
     uses: tuple[str, ...] = ()
     of: tuple[Kind, ...] = ()
-    """What is counted, or what the numbers of a sum are numbers of, the last ones first."""
+    """What is counted, or what the last numbers of a sum are numbers of."""
 
     place: str | None = None
     side: str | None = None
@@ -38,6 +39,12 @@ NUMBERS = (
 """Numbers are written in words: one token each, right behind the name they belong to."""
 
 
+NOTHING = "nothing"
+
+RELATIONS = ("more", "fewer", "equal")
+"""How many of one kind there are, compared with another."""
+
+
 def spelt(value: str) -> str:
     """A number in words; any other value as it is. Raises `OutsideError`."""
     if not value.lstrip("-").isdigit():
@@ -53,21 +60,21 @@ def value_of(move: Move, scene: Scene, told: dict[str, str]) -> str:
         return str(scene.count(move.of[0]))
     if move.kind == "find":
         if move.place:
-            return str(scene.at(move.place) or "nothing")
+            return str(scene.at(move.place) or NOTHING)
         return scene.places(move.of[0])[0]
     if move.kind == "beside":
         place = beside(told[move.uses[0]], move.side or "")
         if place is None:
             raise OutsideError
-        return f"{place} {scene.at(place) or 'nothing'}"
+        return f"{place} {scene.at(place) or NOTHING}"
     if move.kind == "sum":
         return str(calculate(move, told))
     if move.kind == "compare":
         first, second = (int(told[name]) for name in move.uses)
-        return "the same" if first == second else move.words[0 if first > second else 1]
+        return RELATIONS[0 if first > second else 1 if first < second else 2]
     if move.kind == "final":
         value = told[move.uses[0]]
-        return value.split(" ", 2)[2] if move.words == ("thing",) else value
+        return value.split(" ", 1)[1] if move.side else value
     return ""
 
 
@@ -82,9 +89,9 @@ def calculate(move: Move, told: dict[str, str]) -> int:
 
 def beside(place: str, side: str) -> str | None:
     """The place to the left or right of a place, within the picture."""
-    row, column = place.split()
-    index = COLUMNS.index(column) + (1 if side == "right" else -1)
-    return f"{row} {COLUMNS[index]}" if 0 <= index < 3 else None
+    row, column = divmod(PLACES.index(place), SIDE)
+    column += 1 if side == "right" else -1
+    return PLACES[row * SIDE + column] if 0 <= column < SIDE else None
 
 
 def claim_of(move: Move, told: dict[str, str], value: str) -> tuple[str, ...]:
@@ -100,63 +107,16 @@ def other_number(value: str, rng: random.Random) -> str:
 
 def other_value(move: Move, value: str, rng: random.Random) -> str:
     """A wrong value of the kind that the move yields."""
-    if move.kind in ("count", "sum"):
+    if value.lstrip("-").isdigit():
         return other_number(value, rng)
-    if move.kind == "compare":
-        return rng.choice([w for w in (*move.words, "the same") if w != value])
-    if value in PLACES:
-        return rng.choice([place for place in PLACES if place != value])
-    things = [str(Thing(colour, shape)) for colour in COLOURS for shape in SHAPES]
     if move.kind == "beside":
-        row, column, thing = value.split(" ", 2)
-        return f"{row} {column} {rng.choice([t for t in things if t != thing])}"
-    return rng.choice([thing for thing in things if thing != value])
+        place, thing = value.split(" ", 1)
+        return f"{place} {_other(_THINGS, thing, rng)}"
+    return _other(next(v for v in (RELATIONS, PLACES, _THINGS) if value in v), value, rng)
 
 
-def words_of(move: Move, told: dict[str, str], value: str, rng: random.Random, redo: bool) -> str:
-    """A sentence for a move; `redo` opens it as a correction of an earlier mistake.
-
-    Raises `OutsideError`.
-    """
-    told = {name: spelt(text) for name, text in told.items()}
-    text = _plain_words(move, told, spelt(value), rng)
-    if not redo:
-        return text
-    opening = rng.choice(("Wait, looking again: ", "Let me correct that: ", "No, I was wrong: "))
-    return opening + (text if text.startswith("I ") else text[0].lower() + text[1:])
+def _other(values: Sequence[str], value: str, rng: random.Random) -> str:
+    return rng.choice([other for other in values if other != value])
 
 
-def _plain_words(move: Move, told: dict[str, str], value: str, rng: random.Random) -> str:
-    if move.kind == "plan":
-        return rng.choice(move.words)
-    if move.kind == "count":
-        noun = move.of[0].noun()
-        return rng.choice(
-            (f"The number of {noun} is {value}.", f"Counting the {noun} gives {value}.")
-        )
-    if move.kind == "find":
-        if not move.place:
-            return f"The {move.of[0].noun(1)} is at the {value}."
-        thing = article(value)
-        return rng.choice((f"At the {move.place} is {thing}.", f"The {move.place} shows {thing}."))
-    if move.kind == "beside":
-        row, column, thing = value.split(" ", 2)
-        return f"Directly {move.side} of it, at the {row} {column}, is {article(thing)}."
-    if move.kind == "sum":
-        numbers = [told[name] for name in move.uses]
-        if move.constant is not None:
-            numbers.append(spelt(str(move.constant)))
-        doing = {"plus": "Adding", "minus": "Subtracting", "times": "Multiplying by"}[move.operator]
-        with_what = numbers[1] if move.constant is not None else f"the {move.of[-1].noun()}"
-        equation = f"{numbers[0]} {move.operator} {numbers[1]} makes {value}"
-        return f"{doing} {with_what}: {equation}."
-    if move.kind == "compare":
-        (these, those), (first, second) = move.words, (told[name] for name in move.uses)
-        result = f"as many {these} as {those}" if value == "the same" else f"more {value}"
-        return f"With {these} {first} and {those} {second}, there are {result}."
-    return rng.choice((f"The answer is {value}.", f"So the answer is {value}."))
-
-
-def article(thing: str) -> str:
-    """A thing with its article; "nothing" has none."""
-    return thing if thing == "nothing" else f"a {thing}"
+_THINGS = (NOTHING, *(str(Thing(colour, shape)) for colour in COLOURS for shape in SHAPES))

@@ -1,14 +1,18 @@
 """Questions about scenes, each with the plan that answers it."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from vrprm_reward.demo.moves import Move, beside, calculate, spelt
+from vrprm_reward.demo.moves import NOTHING, Move, beside, calculate, spelt, value_of
 from vrprm_reward.demo.scene import COLOURS, KINDS, PLACES, SHAPES, Kind, Scene, random_scene
 
 QUESTION_TYPES = ("count", "compare", "locate", "arithmetic")
 LARGEST_NUMBER = 15
+
+LARGEST_SUM_OF_STEPS = 7
+"""Counts and operations of a question: with a plan or an error, a correction and the answer, the
+numbers of its steps have one digit."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,15 @@ def random_kinds(rng: random.Random, count: int) -> list[Kind]:
     return rng.sample(KINDS, count)
 
 
-def _plan(rng: random.Random, *texts: str) -> tuple[Move, ...]:
-    return (Move("plan", words=texts),) if rng.random() < 0.25 else ()
+PLANS = (
+    "First I look at the picture.",
+    "I look at every place in turn.",
+    "I look first, then I answer.",
+)
+
+
+def _plan(rng: random.Random) -> tuple[Move, ...]:
+    return (Move("plan", words=PLANS),) if rng.random() < 0.25 else ()
 
 
 def ask(rng: random.Random, scene: Scene, kind: str) -> Question | None:
@@ -52,56 +63,55 @@ def ask(rng: random.Random, scene: Scene, kind: str) -> Question | None:
 def _ask_count(rng: random.Random, scene: Scene) -> Question:
     of = random_kind(rng)
     moves = (
-        *_plan(rng, f"I look for {of.noun()}."),
+        *_plan(rng),
         Move("count", "n", of=(of,)),
         Move("final", "answer", uses=("n",)),
     )
-    return Question(
-        f"How many {of.noun()} are there?", "count", scene, moves, spelt(str(scene.count(of)))
-    )
+    answer = spelt(str(scene.count(of)))
+    return Question(f"How many {of.noun()} are there?", "count", scene, moves, answer)
 
 
 def _ask_compare(rng: random.Random, scene: Scene) -> Question:
     kinds = tuple(random_kinds(rng, 2))
-    words = (kinds[0].noun(), kinds[1].noun())
+    these, those = (kind.noun() for kind in kinds)
+    compare = Move("compare", "c", uses=("a", "b"), of=kinds)
     moves = (
-        *_plan(rng, f"I compare the {words[0]} with the {words[1]}."),
+        *_plan(rng),
         Move("count", "a", of=kinds[:1]),
         Move("count", "b", of=kinds[1:]),
-        Move("compare", "c", uses=("a", "b"), of=kinds, words=words),
+        compare,
         Move("final", "answer", uses=("c",)),
     )
-    a, b = scene.count(kinds[0]), scene.count(kinds[1])
-    answer = "the same" if a == b else words[0 if a > b else 1]
-    text = f"Are there more {words[0]} or more {words[1]}?"
-    return Question(text, "compare", scene, moves, answer)
+    counts = {name: str(scene.count(kind)) for name, kind in zip("ab", kinds, strict=True)}
+    text = f"Against the {those}, are the {these} more, fewer or equal?"
+    return Question(text, "compare", scene, moves, value_of(compare, scene, counts))
 
 
 def _ask_locate(rng: random.Random, scene: Scene) -> Question | None:
     things = [thing for thing in scene.cells if thing is not None]
     unique = sorted({thing for thing in things if things.count(thing) == 1}, key=str)
-    final = Move("final", "answer", uses=("x",))
     variant = rng.choice(("what", "where", "beside"))
     if variant == "what" or not unique:
         place = rng.choice(PLACES)
-        moves = (*_plan(rng, f"I look at the {place}."), Move("find", "x", place=place), final)
-        answer = str(scene.at(place) or "nothing")
-        return Question(f"What is at the {place}?", "locate", scene, moves, answer)
+        final = Move("final", "answer", uses=("x",), words=("thing",))
+        moves = (*_plan(rng), Move("find", "x", place=place), final)
+        answer = str(scene.at(place) or NOTHING)
+        return Question(f"What is in the {place}?", "locate", scene, moves, answer)
     thing = rng.choice(unique)
     kind = Kind(thing.colour, thing.shape)
     place = scene.places(kind)[0]
-    plan = _plan(rng, f"I look for the {thing}.")
     if variant == "where":
-        moves = (*plan, Move("find", "x", of=(kind,)), final)
+        final = Move("final", "answer", uses=("x",), of=(kind,))
+        moves = (*_plan(rng), Move("find", "x", of=(kind,)), final)
         return Question(f"Where is the {thing}?", "locate", scene, moves, place)
     side = rng.choice([side for side in ("left", "right") if beside(place, side)])
     moves = (
-        *plan,
+        *_plan(rng),
         Move("find", "at", of=(kind,)),
         Move("beside", "x", uses=("at",), side=side),
-        Move("final", "answer", uses=("x",), words=("thing",)),
+        Move("final", "answer", uses=("x",), side=side, words=("thing",)),
     )
-    answer = str(scene.at(beside(place, side) or "") or "nothing")
+    answer = str(scene.at(beside(place, side) or "") or NOTHING)
     text = f"What is directly {side} of the {thing}?"
     return Question(text, "locate", scene, moves, answer)
 
@@ -109,7 +119,7 @@ def _ask_locate(rng: random.Random, scene: Scene) -> Question | None:
 def _ask_arithmetic(rng: random.Random, scene: Scene) -> Question | None:
     """Two to five operations: counts first, then one operation after another."""
     operations = rng.randint(2, 5)
-    counted = rng.randint(2, min(4, operations + 1))
+    counted = rng.randint(2, min(4, operations + 1, LARGEST_SUM_OF_STEPS - operations))
     kinds = random_kinds(rng, counted)
     counts = tuple(Move("count", f"n{i}", of=(kind,)) for i, kind in enumerate(kinds))
     phrases = [f"Start with the number of {kinds[0].noun()}"]
@@ -144,15 +154,22 @@ def _ask_arithmetic(rng: random.Random, scene: Scene) -> Question | None:
     if waiting:
         return None
     final = Move("final", "answer", uses=(previous,))
-    moves = (*_plan(rng, "First I count, then I calculate."), *counts, *sums, final)
+    plan = _plan(rng)
+    if counted + operations == LARGEST_SUM_OF_STEPS:
+        plan = ()
+    moves = (*plan, *counts, *sums, final)
     text = ", then ".join(phrases) + ". What is the result?"
     return Question(text, "arithmetic", scene, moves, spelt(str(value)))
 
 
-def random_question(rng: random.Random, kinds: Sequence[str] = QUESTION_TYPES) -> Question:
+def random_question(
+    rng: random.Random,
+    kinds: Sequence[str] = QUESTION_TYPES,
+    scenes: Callable[[random.Random], Scene] = random_scene,
+) -> Question:
     """A question about a new scene; arithmetic is asked twice as often as each other type."""
     weights = [2 if kind == "arithmetic" else 1 for kind in kinds]
     while True:
-        question = ask(rng, random_scene(rng), rng.choices(kinds, weights)[0])
+        question = ask(rng, scenes(rng), rng.choices(kinds, weights)[0])
         if question is not None:
             return question

@@ -8,29 +8,18 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from vrprm_reward.demo import world
-from vrprm_reward.demo.moves import NUMBERS, spelt
-from vrprm_reward.demo.scene import COLOURS, KINDS, SHAPES, Kind, draw, random_scene
+from vrprm_reward.demo.moves import NOTHING, NUMBERS, RELATIONS
+from vrprm_reward.demo.scene import COLOURS, KINDS, PLACES, SHAPES, draw, random_scene
 from vrprm_reward.engines.engine import Message, Prompt
 from vrprm_reward.engines.local.encode import PromptEncoder
 from vrprm_reward.images import FinalImage, final_pixels
 from vrprm_reward.scoring.frames import FRAMES, think_prompt
 from vrprm_reward.scoring.parse import Thought
 from vrprm_reward.scoring.profile import Profile
-from vrprm_reward.scoring.render import Case, step_number, thought
+from vrprm_reward.scoring.render import Case, numbered, step_number, thought
 
-_VERDICT = re.compile(r"(?:\\boxed\{|^Step \d+: )(?=[01])", re.MULTILINE)
+_VERDICT = re.compile(r"\\boxed\{(?=[01])")
 """What a verdict stands behind in the text of a flawless reward model."""
-
-
-_NUMBER = "|".join(NUMBERS)
-_SEEN = re.compile(
-    rf" (?:({'|'.join(COLOURS)})|({'|'.join(SHAPES)})|({_NUMBER}))\b(?! (?:{_NUMBER})\b)"
-)
-"""Colours, shapes and numbers in notes, but not the names that numbers stand behind."""
-
-
-CLAIMS = 10
-"""Claims in a sample about one scene."""
 
 
 class Target(NamedTuple):
@@ -43,8 +32,8 @@ class Target(NamedTuple):
     """Id that should follow."""
 
     task: str
-    """`see`, `colour`, `shape`, `count`, `recall`, `truth`, `think`, `judge` or `text`: losses are
-    averaged over each."""
+    """What a note is about (see `world.Note`), `think` or `judge`: losses are averaged
+    over each, so that a few hard words are not drowned by many easy ones."""
 
 
 @dataclass(frozen=True)
@@ -76,127 +65,74 @@ def see_sample(rng: random.Random, profile: Profile, encoder: PromptEncoder) -> 
     images = final_pixels([draw(scene, rng)], profile.pixels)
     prompt = Prompt((Message("user", (*images, "Take notes.")),))
     notes = world.notes(scene)
-    return _answered(encoder, prompt, thought(profile, notes), "see", _noted(profile, notes))
+    text = thought(profile, world.written(notes))
+    return _answered(encoder, prompt, text, _about(notes, text))
 
 
-def _noted(profile: Profile, notes: str) -> dict[int, str]:
-    """Where notes, in their thinking, name what only the picture tells, and the task it is.
+def _about(notes: Sequence[world.Note], text: str) -> list[str]:
+    """For each character of a text with these notes in it, the task of a token that ends there.
 
-    Each is a task of its own, so that the words in between do not drown it.
+    Tokens are told by their last character: a space in front belongs to the word behind it.
     """
-    start = thought(profile, notes).index(notes)
-    tasks = ("colour", "shape", "count")
-    return {
-        start + found.start(): tasks[(found.lastindex or 1) - 1] for found in _SEEN.finditer(notes)
-    }
+    start = text.index(world.written(notes))
+    tasks = ["think"] * start
+    for note in notes:
+        tasks += [note.about] * len(note.text)
+    return tasks + ["think"] * (len(text) - len(tasks))
 
 
-def recall_sample(rng: random.Random, encoder: PromptEncoder) -> Sample:
-    """Counts said over and over in new orders: to look one up by its name is all there is to learn.
-
-    Models learn to look things up long before anything else where most tokens teach it, and
-    hardly ever where few do.
-    """
-    facts = _random_numbers(rng)
-    ids: list[int] = []
-    targets: list[Target] = []
-    for turn in range(7):
-        for kind, number in rng.sample(list(facts.items()), len(facts)):
-            fact = world.count_note(kind, number)
-            if turn > 1:
-                fact = f" {kind.noun().split()[0]} {fact.split()[1]}"
-            said = encoder.tokenizer.encode(fact, add_special_tokens=False)
-            if turn:
-                targets.append(Target(len(ids) + len(said) - 2, said[-1], "recall"))
-            ids += said
-    return Sample(tuple(ids), (), tuple(targets))
-
-
-def _random_numbers(rng: random.Random) -> dict[Kind, int]:
-    """Numbers that nobody could guess, of every kind in any order."""
-    kinds = rng.sample(KINDS, len(KINDS))
-    return {kind: rng.randint(0, 7) for kind in kinds}
+def check_sample(
+    example: world.Example,
+    known: Sequence[world.Note],
+    profile: Profile,
+    encoder: PromptEncoder,
+    *,
+    picture: bool = False,
+) -> Sample:
+    """Steps, what is known, and the checks. Without the picture, what is seen is not asked for."""
+    images = case_of(example, profile).images if picture else ()
+    steps = "\n".join(numbered(profile, i, step.text) for i, step in enumerate(example.steps))
+    notes = [*known, *world.checks(example.steps, profile.steps.first_number)]
+    text = thought(profile, world.written(notes))
+    prompt = Prompt((Message("user", (*images, steps)),))
+    sample = _answered(encoder, prompt, text, _about(notes, text))
+    if picture:
+        return sample
+    seen = ("place", "colour", "shape") if len(known) > len(KINDS) * 2 else ("place", "count")
+    targets = tuple(target for target in sample.targets if target.task not in seen)
+    return replace(sample, targets=targets)
 
 
-def claims_sample(rng: random.Random, profile: Profile, encoder: PromptEncoder) -> Sample:
-    """Random numbers and claims about them, half of them false, a verdict behind each.
-
-    At the number that a claim says the true one is asked for, and from there on the verdict, up to
-    the place where the profile asks for it: to compare two numbers is hard to find out, and easiest
-    where both meet.
-    """
-    numbers = _random_numbers(rng)
-    ask_for, after = _around_verdict(profile)
-    text = "".join(world.count_note(kind, number) for kind, number in numbers.items()) + "\n"
-    recalled: set[int] = set()
-    true: dict[int, int] = {}
-    judged: dict[int, int] = {}
-    for _ in range(CLAIMS):
-        step, move = world.random_claim(numbers, rng)
-        last_word, begin = len(text) + step.text.rindex(" "), len(text) + len(step.text) - 1
-        if move.kind == "count":
-            said = spelt(str(numbers[move.of[0]]))
-            true[last_word] = encoder.tokenizer.encode(f" {said}", add_special_tokens=False)[0]
-            if step.label:
-                recalled.add(last_word)
-        text += step.text + ask_for
-        judged |= dict.fromkeys(range(begin, len(text)), step.label)
-        text += f"{step.label}{after}"
-    coded = encoder.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    ids = tuple(coded["input_ids"])
-    targets = []
-    for place, (begin, _) in enumerate(coded["offset_mapping"]):
-        if begin in recalled:
-            targets.append(Target(place - 1, ids[place], "recall"))
-        if begin in true:
-            targets.append(Target(place, true[begin], "truth"))
-        if begin in judged:
-            targets.append(Target(place, encoder.verdict_ids[judged[begin]], "judge"))
-    return Sample(ids, (), tuple(targets))
-
-
-def _around_verdict(profile: Profile) -> tuple[str, str]:
-    if profile.frame in ("two_stage", "multi_turn"):
-        return f"\n{profile.judge.request}<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>\n"
-    return "\\boxed{", "}\n"
-
-
-def thinking_of(example: world.Example, profile: Profile) -> str:
-    """What a flawless reward model thinks.
-
-    A verdict is easy right behind the step and its notes. Where the frame asks for verdicts
-    elsewhere, the steps are gone through one by one in the thinking.
-    """
-    notes = world.notes(example.scene)
-    if profile.frame != "answer_block":
-        return notes
-    checks = ""
-    for index, step in enumerate(example.steps):
-        number, label = step_number(profile, index), step.label
-        checks += f"\n{number}: {step.text}\\boxed{{{label}}}\nStep {number}: {label}"
-    return notes + checks
+def thinking_of(example: world.Example, profile: Profile) -> list[world.Note]:
+    """What a flawless reward model thinks: notes of the picture, then a check of every step."""
+    checks = world.checks(example.steps, profile.steps.first_number)
+    return [*world.notes(example.scene), *checks]
 
 
 def answer_of(example: world.Example, profile: Profile) -> str:
     """What a flawless reward model generates before it judges."""
-    thinking = thought(profile, thinking_of(example, profile))
+    thinking = thought(profile, world.written(thinking_of(example, profile)))
     if profile.frame != "score_json":
         return thinking
     lines = [
-        f"Step {step_number(profile, i)}: {step.text}\\boxed{{{step.label}}}\n"
+        f"Step {step_number(profile, i)}: {_WORDS[step.label]}\\boxed{{{step.label}}}\n"
         for i, step in enumerate(example.steps)
     ]
     marks = profile.sections
     return f"{thinking}\n{marks.analysis}\n{''.join(lines)}{marks.scores}\n"
 
 
+_WORDS = ("wrong", "right")
+
+
 def think_sample(example: world.Example, profile: Profile, encoder: PromptEncoder) -> Sample:
     """The thinking request with the notes of a careful reader."""
     prompt = think_prompt(profile, case_of(example, profile))
     answer = answer_of(example, profile) + encoder.tokenizer.eos_token
-    spots = _noted(profile, world.notes(example.scene))
-    spots |= {found.end(): "judge" for found in _VERDICT.finditer(answer)}
-    return _answered(encoder, prompt, answer, "think", spots)
+    tasks = _about(thinking_of(example, profile), answer)
+    for found in _VERDICT.finditer(answer):
+        tasks[found.end()] = "judge"
+    return _answered(encoder, prompt, answer, tasks)
 
 
 def judge_sample(example: world.Example, profile: Profile, encoder: PromptEncoder) -> Sample:
@@ -205,7 +141,7 @@ def judge_sample(example: world.Example, profile: Profile, encoder: PromptEncode
     Where every prompt begins with the one before it (the judgements are places of one text), the
     tree is a single sequence.
     """
-    case, notes = case_of(example, profile), Thought(thinking_of(example, profile))
+    case, notes = case_of(example, profile), Thought(world.written(thinking_of(example, profile)))
     encoded = [
         encoder.encode(FRAMES[profile.frame].judge(profile, case, notes, example.labels[:index]))
         for index in range(len(example.labels))
@@ -216,20 +152,14 @@ def judge_sample(example: world.Example, profile: Profile, encoder: PromptEncode
         targets = tuple(
             Target(len(p) - 1, v, "judge") for p, v in zip(prompts, verdicts, strict=True)
         )
-        return Sample(prompts[-1], encoded[-1].images, targets + _text_targets(prompts[-1], 0))
+        return Sample(prompts[-1], encoded[-1].images, targets)
     shared = min(_common(prompts[0], other) for other in prompts[1:])
     ids, branches, targets = list(prompts[0][:shared]), [], ()
     for prompt, verdict in zip(prompts, verdicts, strict=True):
         branches.append(len(ids))
-        targets += _text_targets(prompt[shared:], len(ids))
         ids += prompt[shared:]
         targets += (Target(len(ids) - 1, verdict, "judge"),)
     return Sample(tuple(ids), encoded[0].images, targets, tuple(branches))
-
-
-def _text_targets(ids: Sequence[int], start: int) -> tuple[Target, ...]:
-    """Every next token of a text: to foresee what a step says is most of judging it."""
-    return tuple(Target(start + i, token, "text") for i, token in enumerate(ids[1:]))
 
 
 def _common(first: Sequence[int], second: Sequence[int]) -> int:
@@ -237,16 +167,14 @@ def _common(first: Sequence[int], second: Sequence[int]) -> int:
     return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))
 
 
-def _answered(
-    encoder: PromptEncoder, prompt: Prompt, answer: str, task: str, spots: Mapping[int, str]
-) -> Sample:
-    """A prompt and its answer, all to be learnt; `spots` are other tasks by character."""
+def _answered(encoder: PromptEncoder, prompt: Prompt, answer: str, tasks: Sequence[str]) -> Sample:
+    """A prompt and its answer, all to be learnt; `tasks` by character."""
     start = encoder.encode(prompt)
     coded = encoder.tokenizer(answer, add_special_tokens=False, return_offsets_mapping=True)
-    end, begins = coded["input_ids"], (begin for begin, _ in coded["offset_mapping"])
+    end, spans = coded["input_ids"], coded["offset_mapping"]
     targets = tuple(
-        Target(len(start) + i - 1, token, spots.get(begin, task))
-        for i, (token, begin) in enumerate(zip(end, begins, strict=True))
+        Target(len(start) + i - 1, token, tasks[end - 1])
+        for i, (token, (_, end)) in enumerate(zip(end, spans, strict=True))
     )
     return Sample((*(int(i) for i in start.ids), *end), start.images, targets)
 
@@ -265,13 +193,24 @@ def random_samples(
         if task == "see":
             yield see_sample(rng, profile, encoder)
             continue
-        if task == "recall":
-            yield recall_sample(rng, encoder)
-            continue
         if task == "claims":
-            yield claims_sample(rng, profile, encoder)
+            example = world.tally_example(rng, error_rate=0.95)
+            yield check_sample(example, world.counts(example.scene), profile, encoder)
+            continue
+        if task == "drill":
+            example = world.drill_example(rng)
+            yield check_sample(example, world.counts(example.scene), profile, encoder)
+            continue
+        if task in ("quiz", "picture_quiz"):
+            # Where most claims are true, to repeat them is a lure.
+            example = world.quiz_example(rng, error_rate=rng.choice((0.5, 0.95)))
+            known, picture = world.notes(example.scene), task == "picture_quiz"
+            yield check_sample(example, known, profile, encoder, picture=picture)
             continue
         example = _maybe_partial(world.random_example(rng), rng)
+        if task == "check":
+            yield check_sample(example, world.notes(example.scene), profile, encoder)
+            continue
         # What score_json judges is part of its generated text.
         if task == "think" or profile.frame == "score_json":
             yield think_sample(example, profile, encoder)
@@ -286,13 +225,22 @@ def _maybe_partial(example: world.Example, rng: random.Random) -> world.Example:
     return replace(example, steps=example.steps[: rng.randint(1, len(example.steps))])
 
 
+WORD_REPEATS = 100
+
+
 def tokenizer_texts(rng: random.Random, profiles: Sequence[Profile], count: int) -> Iterator[str]:
-    """Text to train the tokenizer on: what the prompts and the notes are made of."""
+    """Text to train the tokenizer on: what the prompts and the notes are made of.
+
+    What a step claims and what is held against it are words of one token each, rare ones too.
+    """
+    claimed = (*NUMBERS, *RELATIONS, *PLACES, *COLOURS, *SHAPES, NOTHING)
+    yield from (f" {word} {word.upper()}" for word in claimed * WORD_REPEATS)
     for number in range(count):
         example = world.random_example(rng)
         profile = profiles[number % len(profiles)]
         case = Case(example.question, tuple(step.text for step in example.steps), ())
-        notes = Thought(thinking_of(example, profile), prefixes=(answer_of(example, profile),) * 99)
+        answers = (answer_of(example, profile),) * len(example.steps)
+        notes = Thought(world.written(thinking_of(example, profile)), prefixes=answers)
         frame = FRAMES[profile.frame]
         index = rng.randrange(len(example.steps))
         for prompt in (

@@ -13,12 +13,16 @@ COLOURS = {
     "blue": (41, 98, 214),
     "yellow": (240, 190, 20),
 }
-ROWS = ("top", "middle", "bottom")
-COLUMNS = ("left", "center", "right")
-PLACES = tuple(f"{row} {column}" for row in ROWS for column in COLUMNS)
+PLACES = (
+    "northwest", "north", "northeast", "west", "center", "east", "southwest", "south", "southeast",
+)  # fmt: skip
+"""The cells in reading order, by names of one word each."""
+
+SIDE = 3
+"""Cells in a row."""
 
 CELL_PX = 80
-IMAGE_PX = 3 * CELL_PX
+IMAGE_PX = SIDE * CELL_PX
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,9 @@ class Kind:
         )
 
     def noun(self, number: int = 2) -> str:
-        """The description in words: "red shapes", "circles", "1 blue square" without the 1."""
-        noun = self.shape or "shape"
-        words = noun if number == 1 else f"{noun}s"
-        return f"{self.colour} {words}" if self.colour else words
+        """The description in words: "reds", "circles", "blue square"."""
+        words = " ".join(word for word in (self.colour, self.shape) if word)
+        return words if number == 1 else f"{words}s"
 
 
 KINDS = (
@@ -67,17 +70,14 @@ class Scene:
 
     cells: tuple[Thing | None, ...]
 
-    def count(self, kind: Kind, row: str | None = None) -> int:
-        """How many things fit `kind`, in one row or everywhere."""
-        return len(self.places(kind, row))
+    def count(self, kind: Kind) -> int:
+        """How many things fit `kind`."""
+        return len(self.places(kind))
 
-    def places(self, kind: Kind, row: str | None = None) -> tuple[str, ...]:
+    def places(self, kind: Kind) -> tuple[str, ...]:
         """Where they are, in reading order."""
-        return tuple(
-            place
-            for place, thing in zip(PLACES, self.cells, strict=True)
-            if kind.fits(thing) and (row is None or place.startswith(row))
-        )
+        cells = zip(PLACES, self.cells, strict=True)
+        return tuple(place for place, thing in cells if kind.fits(thing))
 
     def at(self, place: str) -> Thing | None:
         """What is at a place."""
@@ -105,8 +105,8 @@ def draw(scene: Scene, rng: random.Random) -> Image.Image:
             continue
         radius = rng.uniform(0.26, 0.37) * CELL_PX
         slack = CELL_PX / 2 - radius - 2
-        x = (index % 3 + 0.5) * CELL_PX + rng.uniform(-slack, slack)
-        y = (index // 3 + 0.5) * CELL_PX + rng.uniform(-slack, slack)
+        x = (index % SIDE + 0.5) * CELL_PX + rng.uniform(-slack, slack)
+        y = (index // SIDE + 0.5) * CELL_PX + rng.uniform(-slack, slack)
         colour = tuple(max(0, min(255, c + rng.randint(-18, 18))) for c in COLOURS[thing.colour])
         _draw_shape(pen, thing.shape, x, y, radius, colour)
     return picture

@@ -1,5 +1,6 @@
 """The demo checkpoint's tokenizer: a small byte-level BPE with Qwen's pre-tokeniser and tokens."""
 
+import re
 from collections.abc import Iterable
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -45,7 +46,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    # Reserved tokens cut the text when it is encoded, so they must cut it here.
+    reserved = re.compile("|".join(map(re.escape, (*SPECIAL_TOKENS, *PLAIN_TOKENS))))
+    tokenizer.train_from_iterator((part for t in texts for part in reserved.split(t)), trainer)
     tokenizer.add_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL_TOKENS])
     tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in PLAIN_TOKENS])
     return PreTrainedTokenizerFast(

@@ -1,13 +1,12 @@
 """Train the demo checkpoint from nothing: `python -m vrprm_reward.demo.train --out FOLDER`.
 
-One skill after another: looking facts up, judging claims by notes, naming what is seen, taking
-notes of it, and then all of it in the frames of the packaged profiles. Judgements of one rollout
-share a sequence, so that every token of it that asks for a verdict teaches one.
+One skill after another: looking facts up, checking steps against facts, counting and finding in
+notes, naming what is seen, taking notes of it, and then all of it in the frames of the packaged
+profiles. Judgements of one rollout share a sequence.
 """
 
 import copy
 import json
-import math
 import random
 import time
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from vrprm_reward.demo.look import look_losses
 from vrprm_reward.demo.model import IMAGE_SIDE, build_model
 from vrprm_reward.demo.samples import Sample, random_samples, tokenizer_texts
 from vrprm_reward.demo.tokenizer import train_tokenizer
+from vrprm_reward.engines.local.device import pick_device
 from vrprm_reward.engines.local.encode import PromptEncoder
 from vrprm_reward.scoring.profile import Profile, load_profile
 
@@ -52,29 +52,51 @@ class Stage:
 
     name: str
     updates: int
+    batches: int
+    """Batches in an update. A batch holds samples of like length, which are mostly of one kind; an
+    update by one kind alone undoes what the others have taught."""
+
     batch_tokens: int
     shares: dict[str, float]
     """Shares of the kinds of samples; none for looking, which has no text."""
 
 
 STAGES = (
-    Stage("recall", 90, 2048, {"recall": 1.0}),
-    Stage("claims", 330, 2048, {"claims": 0.85, "recall": 0.15}),
-    Stage("look", 120, 0, {}),
-    Stage("see", 280, 1024, {"see": 0.9, "claims": 0.1}),
-    Stage("all", 1150, 2560, {"see": 0.2, "think": 0.2, "judge": 0.45, "claims": 0.15}),
+    Stage("look", 100, 1, 0, {}),
+    Stage("see", 150, 1, 2048, {"see": 1.0}),
+    Stage("claims", 250, 3, 1536, {"claims": 0.7, "see": 0.3}),
+    Stage("skills", 300, 3, 1536, {"see": 0.25, "claims": 0.15, "drill": 0.35, "quiz": 0.25}),
+    Stage("all", 1700, 2, 2304, {"picture_quiz": 0.1, "drill": 0.15, "think": 0.6, "judge": 0.15}),
 )
 
 PICTURES = 48
 """Pictures in an update of the stage that has no text."""
 
 
-def learning_rate(update: int, total: int, peak: float) -> float:
-    """Warm up over 100 updates, hold, then a cosine down to 2% over the second half."""
-    if update < 100:
-        return peak * (update + 1) / 100
-    progress = max(0.0, (update - total / 2) / (total / 2))
-    return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+def make_optimizers(model: Any) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the layers, AdamW for all else.
+
+    AdamW alone did not learn to look words up within hours; Muon (Jordan et al. 2024, "Muon: an
+    optimizer for hidden layers") does within minutes.
+    """
+    layers = ("language_model.layers", "visual.blocks", "visual.merger", "visual.deepstack")
+    matrices, others = [], []
+    for name, parameter in model.named_parameters():
+        inside = parameter.ndim == 2 and any(part in name for part in layers)
+        (matrices if inside else others).append(parameter)
+    muon = torch.optim.Muon(matrices, lr=MATRIX_RATE, weight_decay=0.01)
+    adam = torch.optim.AdamW(others, lr=OTHER_RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    for group in (*muon.param_groups, *adam.param_groups):
+        group["initial_lr"] = group["lr"]
+    return [muon, adam]
+
+
+MATRIX_RATE, OTHER_RATE = 0.012, 2e-3
+
+
+def learning_rate(update: int, total: int) -> float:
+    """Share of the highest rate: up over 50 updates, then down to 1% in a straight line."""
+    return min((update + 1) / 50, 1 - 0.99 * update / total)
 
 
 def batches(
@@ -104,18 +126,21 @@ def losses(model: Any, encoder: PromptEncoder, batch: list[Sample]) -> dict[str,
     """
     length = max(map(len, batch))
     pad = encoder.tokenizer.pad_token_id
-    ids = torch.tensor([[*s.ids, *[pad] * (length - len(s))] for s in batch])
+    device = model.device
+    ids = torch.tensor([[*s.ids, *[pad] * (length - len(s))] for s in batch], device=device)
     images = [image for sample in batch for image in sample.images]
     inputs: dict[str, Any] = {"mm_token_type_ids": (ids == encoder.image_token_id).int()}
     if images:
-        inputs["pixel_values"], inputs["image_grid_thw"] = encoder.pixels(images)
+        pixels, grid = encoder.pixels(images)
+        inputs |= {"pixel_values": pixels.to(device), "image_grid_thw": grid.to(device)}
     if batch[0].branches:
-        inputs["attention_mask"], inputs["position_ids"] = tree_inputs(batch, length)
+        mask, positions = tree_inputs(batch, length)
+        inputs |= {"attention_mask": mask.to(device), "position_ids": positions.to(device)}
     hidden = model.model(input_ids=ids, use_cache=False, **inputs).last_hidden_state
     targets = [(row, target) for row, sample in enumerate(batch) for target in sample.targets]
     places = [target.place for _, target in targets]
     logits = model.lm_head(hidden[[row for row, _ in targets], places])
-    wanted = torch.tensor([target.token for _, target in targets])
+    wanted = torch.tensor([target.token for _, target in targets], device=device)
     each = cross_entropy(logits, wanted, reduction="none")
     tasks = [target.task for _, target in targets]
     return {
@@ -139,26 +164,33 @@ def tree_inputs(batch: list[Sample], length: int) -> tuple[torch.Tensor, torch.T
 def train(
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint.")] = Path("runs/demo"),
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
-    peak: Annotated[float, typer.Option(help="Highest learning rate.")] = 1e-3,
+    fast: Annotated[
+        bool, typer.Option(help="Compiled layers in bfloat16; needs a C++ compiler.")
+    ] = False,
     scale: Annotated[float, typer.Option(help="Multiplies the number of updates.")] = 1.0,
 ) -> None:
     """Train the demo checkpoint and write it as a transformers folder in float16."""
     console = Console()
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    rng = random.Random(seed)
     profiles = {name: (demo_profile(name), weight) for name, weight in PROFILES.items()}
-    texts = tokenizer_texts(rng, [profile for profile, _ in profiles.values()], 3000)
+    shown = [profile for profile, _ in profiles.values()]
+    texts = tokenizer_texts(random.Random(seed), shown, 3000)
     tokenizer = train_tokenizer(texts, VOCABULARY)
-    model = build_model(tokenizer).train()
+    model = build_model(tokenizer).train().to(pick_device(device))
     encoder = make_encoder(tokenizer, demo_profile("demo"), model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizers = make_optimizers(model)
+    if fast:
+        for layer in model.model.language_model.layers:
+            layer.compile(dynamic=True)
     stages = [(stage, max(1, round(stage.updates * scale))) for stage in STAGES]
     total, update, began = sum(n for _, n in stages), 0, time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     with (out / "training.jsonl").open("w", encoding="utf-8") as log:
         for stage, updates in stages:
+            rng = random.Random(f"{seed} {stage.name}")
             if stage.shares:
                 samples = random_samples(rng, profiles, encoder, stage.shares)
                 drawn = batches(samples, rng, stage.batch_tokens)
@@ -167,13 +199,20 @@ def train(
                 )
             else:
                 asked = look_losses(model, encoder, demo_profile("demo"), rng, PICTURES)
-            for found in islice(asked, updates):
-                for group in optimizer.param_groups:
-                    group["lr"] = learning_rate(update, total, peak)
-                torch.stack([*found.values()]).sum().backward()  # type: ignore[no-untyped-call]
+            for _ in range(updates):
+                factor = learning_rate(update, total)
+                for group in (g for o in optimizers for g in o.param_groups):
+                    group["lr"] = factor * group["initial_lr"]
+                found: dict[str, torch.Tensor] = {}
+                for _ in range(stage.batches):
+                    with torch.autocast(model.device.type, torch.bfloat16, enabled=fast):
+                        losses_now = next(asked)
+                    torch.stack([*losses_now.values()]).sum().backward()  # type: ignore[no-untyped-call]
+                    found |= losses_now
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                optimizer.step()
-                optimizer.zero_grad()
+                for optimizer in optimizers:
+                    optimizer.step()
+                    optimizer.zero_grad()
                 update += 1
                 if update % 25 == 0:
                     row: dict[str, float | str] = {
@@ -218,7 +257,7 @@ def save(model: Any, encoder: PromptEncoder, out: Path) -> None:
     encoder.tokenizer.chat_template = encoder.template
     encoder.tokenizer.save_pretrained(out)
     encoder.image_processor.save_pretrained(out)
-    copy.deepcopy(model).eval().half().save_pretrained(out)
+    copy.deepcopy(model).cpu().eval().half().save_pretrained(out)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,14 @@ mistake stops counting once a step has put it right.
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from PIL import Image
 
 from vrprm_reward.demo.moves import (
+    NOTHING,
     Move,
     OutsideError,
     claim_of,
@@ -19,10 +22,21 @@ from vrprm_reward.demo.moves import (
     other_value,
     spelt,
     value_of,
-    words_of,
 )
 from vrprm_reward.demo.questions import LARGEST_NUMBER, Question, random_question
-from vrprm_reward.demo.scene import COLOURS, KINDS, PLACES, Kind, Scene, draw
+from vrprm_reward.demo.scene import KINDS, PLACES, Kind, Scene, draw, random_scene
+from vrprm_reward.demo.wording import (
+    Basis,
+    Claim,
+    Sentence,
+    Truth,
+    Version,
+    holds,
+    is_true,
+    plain,
+    sentence_of,
+    unsupported_sentence,
+)
 
 ERRORS = {"misread": 3, "slip": 2, "carry": 2, "unsupported": 1}
 """Kinds of planted errors with how often each is tried."""
@@ -32,8 +46,17 @@ ERRORS = {"misread": 3, "slip": 2, "carry": 2, "unsupported": 1}
 class WorldStep:
     """One written step with its true label."""
 
-    text: str
-    label: int
+    sentence: Sentence
+
+    @property
+    def text(self) -> str:
+        """The step as the policy writes it."""
+        return plain(self.sentence)
+
+    @property
+    def label(self) -> int:
+        """1 when nothing in it is wrong, 0 otherwise."""
+        return int(is_true(self.sentence))
 
 
 @dataclass(frozen=True)
@@ -67,8 +90,9 @@ class _Writer:
 
     def write(self, move: Move, error: str | None = None, redo: bool = False) -> None:
         """Append the step for `move`; `error` plants a mistake, `redo` corrects an earlier one."""
-        true_claim = claim_of(move, self.truth, value_of(move, self.scene, self.truth))
-        told = {name: self.truth[name] if redo else self.belief[name] for name in move.uses}
+        built_on = {name: self.truth[name] for name in move.uses}
+        true = Version(built_on, value_of(move, self.scene, built_on))
+        told = dict(built_on) if redo else {name: self.belief[name] for name in move.uses}
         if error == "carry":
             name = self.rng.choice(move.uses)
             told[name] = other_number(told[name], self.rng)
@@ -76,24 +100,15 @@ class _Writer:
         if error in ("misread", "slip"):
             value = other_value(move, value, self.rng)
         if move.name:
-            self.truth[move.name] = true_claim[-1]
-            self.belief[move.name] = value
-        text = words_of(move, told, value, self.rng, redo)
-        self.steps.append(WorldStep(text, int(claim_of(move, told, value) == true_claim)))
+            self.truth[move.name], self.belief[move.name] = true.value, value
+        sentence = sentence_of(move, Version(told, value), true, self.scene, self.rng, redo)
+        if is_true(sentence) != (claim_of(move, told, value) == claim_of(move, **vars(true))):
+            raise OutsideError
+        self.steps.append(WorldStep(sentence))
 
     def unsupported(self) -> None:
         """Append a step that claims what no picture of this world can show."""
-        noun = Kind(colour=self.rng.choice(list(COLOURS))).noun()
-        text = self.rng.choice(
-            (
-                f"The {noun} are made of glass.",
-                f"The {noun} are heavier than the others.",
-                f"The {noun} were drawn before the others.",
-                "The picture was painted at night.",
-                "A dog is standing behind the shapes.",
-            )
-        )
-        self.steps.append(WorldStep(text, 0))
+        self.steps.append(WorldStep(unsupported_sentence(self.rng)))
 
 
 def solve(question: Question, rng: random.Random, error_rate: float = 0.8) -> Example:
@@ -116,7 +131,7 @@ def _attempt(question: Question, rng: random.Random, error_rate: float) -> Examp
     if error is not None and not spots:
         return None
     spot = rng.choice(spots) if error else -1
-    recover = error in ("misread", "slip", "carry") and rng.random() < 0.25
+    recover = error != "unsupported" and rng.random() < 0.25
     for index, move in enumerate(question.moves):
         if index != spot or error is None:
             writer.write(move)
@@ -129,7 +144,7 @@ def _attempt(question: Question, rng: random.Random, error_rate: float) -> Examp
         writer.write(move, error)
         if writer.belief[move.name] == writer.truth[move.name]:
             return None
-        if recover:
+        if recover and _stands_alone(move):
             writer.write(move, redo=True)
             errors.append("recovery")
     return _checked(question, writer, errors)
@@ -162,7 +177,14 @@ def _possible_errors(move: Move) -> tuple[str, ...]:
         return ("misread",)
     if move.kind in ("sum", "compare"):
         return ("slip", "carry")
-    return ()
+    return ("slip",) if move.kind == "final" else ()
+
+
+def _stands_alone(move: Move) -> bool:
+    """Whether a step can be written again without the one before it."""
+    if move.kind in ("count", "find", "compare"):
+        return True
+    return move.kind == "sum" and len(move.of) == len(move.uses)
 
 
 def random_example(rng: random.Random, error_rate: float = 0.8) -> Example:
@@ -170,47 +192,161 @@ def random_example(rng: random.Random, error_rate: float = 0.8) -> Example:
     return solve(random_question(rng), rng, error_rate)
 
 
-def random_claim(numbers: dict[Kind, int], rng: random.Random) -> tuple[WorldStep, Move]:
-    """A step about how many there are of some kinds, true or false with equal chances."""
+def tally_example(rng: random.Random, error_rate: float = 0.8) -> Example:
+    """A problem about numbers nobody could guess, with one candidate solution."""
+    question = random_question(rng, ("count", "compare", "arithmetic"), random_tally)
+    return solve(question, rng, error_rate)
+
+
+def quiz_example(rng: random.Random, error_rate: float = 0.5) -> Example:
+    """Claims about the cells of one picture, as many as have numbers of one digit."""
     while True:
-        first, second = rng.sample(list(numbers), 2)
-        told = {"a": str(numbers[first]), "b": str(numbers[second])}
-        kind = rng.choices(("count", "sum", "compare"), (7, 2, 1))[0]
-        words = (first.noun(), second.noun())
-        operator = rng.choice(("plus", "plus", "minus"))
-        uses = () if kind == "count" else ("a", "b")
-        of = {"count": (first,), "sum": (second,), "compare": (first, second)}[kind]
-        move = Move(kind, "n", uses=uses, of=of, operator=operator, words=words)
-        value = told["a"] if kind == "count" else value_of(move, _NO_SCENE, told)
-        true = claim_of(move, told, value)
-        if rng.random() < 0.5:
-            if uses and rng.random() < 0.5:
-                told = told | {"b": other_number(told["b"], rng)}
-                value = value_of(move, _NO_SCENE, told)
-            else:
-                value = other_value(move, value, rng)
+        scene = random_scene(rng)
+        moves: list[Move] = []
+        while len(moves) < QUIZ_STEPS:
+            moves += _quiz_moves(scene, rng, str(len(moves)))
+        writer = _Writer(scene, rng)
         try:
-            text = words_of(move, told, value, rng, redo=False)
+            for move in moves[:QUIZ_STEPS]:
+                writer.write(move, "misread" if rng.random() < error_rate else None)
         except OutsideError:
             continue
-        return WorldStep(text, int(claim_of(move, told, value) == true)), move
+        picture = draw(scene, rng)
+        return Example("", "", "quiz", scene, picture, tuple(writer.steps), ())
 
 
-_NO_SCENE = Scene((None,) * 9)
+QUIZ_STEPS = 9
 
 
-def notes(scene: Scene) -> str:
-    """What a careful reader notes: what is in every cell, then how many there are of each kind."""
-    cells = zip(PLACES, scene.cells, strict=True)
-    lines = [f"{place} {thing or 'nothing'}" for place, thing in cells]
-    return "\n".join(lines) + "\n" + "".join(counts(scene))
+def _quiz_moves(scene: Scene, rng: random.Random, name: str) -> list[Move]:
+    kind = rng.choice(("what", "where", "beside"))
+    if kind == "what":
+        return [Move("find", name, place=rng.choice(PLACES))]
+    things = [thing for thing in scene.cells if thing and scene.cells.count(thing) == 1]
+    if not things:
+        return []
+    thing = rng.choice(things)
+    found = Move("find", name, of=(Kind(thing.colour, thing.shape),))
+    if kind == "where":
+        return [found]
+    side = rng.choice(("left", "right"))
+    return [found, Move("beside", f"{name} beside", uses=(name,), side=side)]
 
 
-def counts(scene: Scene) -> list[str]:
-    """The number of things of every colour and every shape: " reds two"."""
-    return [count_note(kind, scene.count(kind)) for kind in KINDS]
+def drill_example(rng: random.Random) -> Example:
+    """As many comparisons and calculations about a tally, many with a wrong number in them."""
+    while True:
+        tally = random_tally(rng)
+        writer = _Writer(tally, rng)
+        try:
+            while len(writer.steps) < QUIZ_STEPS:
+                _drill(writer, rng)
+        except OutsideError:
+            continue
+        picture = draw(tally, rng)
+        return Example("", "", "drill", tally, picture, tuple(writer.steps[:QUIZ_STEPS]), ())
 
 
-def count_note(kind: Kind, number: int) -> str:
-    """Plurals keep these names apart from the ones in the lines about cells."""
-    return f" {kind.colour or kind.shape}s {spelt(str(number))}"
+def _drill(writer: _Writer, rng: random.Random) -> None:
+    """A comparison, or sums that go on from one another."""
+    of = tuple(rng.sample(KINDS, 3))
+    for name, kind in zip("abc", of, strict=True):
+        writer.truth[name] = writer.belief[name] = str(writer.scene.count(kind))
+    if rng.random() < 0.25:
+        moves = [Move("compare", "d", uses=("a", "b"), of=of[:2])]
+    else:
+        signs = ("plus", "plus", "minus")
+        moves = [Move("sum", "d", uses=("a", "b"), of=of[:2], operator=rng.choice(signs))]
+        if rng.random() < 0.4:
+            moves.append(Move("sum", "e", ("d", "c"), of[2:], operator=rng.choice(signs)))
+        operator = rng.choice((*signs, "times"))
+        constant = 2 if operator == "times" else rng.randint(1, 4)
+        moves.append(Move("sum", "f", (moves[-1].name,), operator=operator, constant=constant))
+        moves.append(Move("final", "g", ("f",)))
+    start = len(writer.steps)
+    try:
+        for move in moves:
+            wrong = ("slip",) if move.kind == "final" else ("slip", "carry")
+            writer.write(move, rng.choice((None, None, *wrong)))
+    except OutsideError:
+        del writer.steps[start:]
+
+
+@dataclass(frozen=True)
+class Tally(Scene):
+    """Numbers that nobody could guess, as if they had been counted in a picture."""
+
+    numbers: tuple[int, ...] = ()
+    """How many there are of each of `KINDS`."""
+
+    def count(self, kind: Kind) -> int:
+        """How many things there are of a colour or of a shape."""
+        return self.numbers[KINDS.index(kind)]
+
+
+def random_tally(rng: random.Random) -> Tally:
+    """Numbers of every kind, in a picture that is never shown."""
+    return Tally((None,) * len(PLACES), tuple(rng.randint(0, 7) for _ in KINDS))
+
+
+class Note(NamedTuple):
+    """A piece of what a careful reader writes, and what one must know to write it."""
+
+    text: str
+    about: str
+    """`place`, `colour`, `shape` or `count` in notes; `step`, `claim`, `truth`, `tick`, `number`
+    or `verdict` in checks."""
+
+
+def notes(scene: Scene) -> list[Note]:
+    """What a careful reader notes: what is in every cell, then the numbers of all kinds.
+
+    What the reader finds is in capitals, as it is in the checks, so that it is only to be copied;
+    what it is found by is written as steps write it, which makes it easy to look up.
+    """
+    found = [Note("Cells:", "place")]
+    for place, thing in zip(PLACES, scene.cells, strict=True):
+        found.append(Note(f"\n {place}", "place"))
+        if thing is None:
+            found.append(Note(f" {NOTHING.upper()}", "colour"))
+        else:
+            found.append(Note(f" {thing.colour.upper()}", "colour"))
+            found.append(Note(f" {thing.shape.upper()}", "shape"))
+    return [*found, Note("\n", "place"), *counts(scene)]
+
+
+def counts(scene: Scene) -> list[Note]:
+    """The number of things of every colour and every shape: " red TWO"."""
+    found = []
+    for kind in KINDS:
+        found.append(Note(f" {kind.noun()}", "place"))
+        found.append(Note(f" {spelt(str(scene.count(kind))).upper()}", "count"))
+    return found
+
+
+def checks(steps: Sequence[WorldStep], first_number: int) -> list[Note]:
+    """The steps again, with what is known where it is wanted, and every claim ticked off.
+
+    The truth stands before the claim that it is held against, so that no claim can suggest it.
+    """
+    found: list[Note] = []
+    for number, step in enumerate(steps, first_number):
+        found += [Note("\n", "step"), Note(str(number), "number"), Note(": ", "step")]
+        for part in step.sentence:
+            found += _checked_part(part)
+        verdict = Note(" right" if step.label else " wrong", "verdict")
+        found += [Note(" ", "step"), Note(str(number), "number"), verdict]
+    return found
+
+
+def _checked_part(part: str | Claim | Truth | Basis) -> list[Note]:
+    if isinstance(part, str):
+        return [Note(part, "step")]
+    if isinstance(part, Truth):
+        return [Note(f" {word.upper()}", "truth") for word in part.words.split()]
+    return [Note(f" {part.word}", "claim"), Note(" yes" if holds(part) else " no", "tick")]
+
+
+def written(notes: Sequence[Note]) -> str:
+    """Notes as text."""
+    return "".join(note.text for note in notes)
