@@ -17,7 +17,7 @@ from vrprm_reward.cli import app
 from vrprm_reward.engines.local.options import LocalOptions
 from vrprm_reward.errors import CheckpointError
 from vrprm_reward.images import ImageSettings
-from vrprm_reward.jobs.job import ROWS_AT_ONCE
+from vrprm_reward.jobs.job import PIECES_AT_ONCE, ROWS_AT_ONCE
 from vrprm_reward.process_reward import load_process_reward
 from vrprm_reward.scoring.profile import load_profile
 from vrprm_reward.steps import StepSettings, split_steps
@@ -60,6 +60,15 @@ class WordReward:
             thinking="Three circles are seen.",
             usage=Usage(prompt_tokens=100, generated_tokens=5, requests=1 + len(steps)),
         )
+
+
+class Interrupted(WordReward):
+    """Scores the first piece and is interrupted in the next one."""
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[ProcessScore]:
+        if "It is 0." not in rollouts[0].response:
+            raise KeyboardInterrupt
+        return super().score(rollouts)
 
 
 class Loader:
@@ -278,7 +287,7 @@ class TestWhatTheModelIsAskedFor:
     ) -> None:
         result = run("score", write_rows(folder, *goods(ROWS_AT_ONCE + 3)))
         assert result.exit_code == 0
-        assert loader.reward.calls == [ROWS_AT_ONCE, 3]
+        assert sorted(loader.reward.calls) == [3, ROWS_AT_ONCE]
         assert loader.reward.closed
 
     def test_all_rows_are_checked_before_the_first_is_scored(
@@ -307,10 +316,11 @@ class TestWhatTheModelIsAskedFor:
 
         (folder / "b.png").write_bytes(b"")
         loader.reward = Vandal(StepSettings())
-        result = run("score", write_rows(folder, *goods(ROWS_AT_ONCE), good(images="b.png")))
+        before = PIECES_AT_ONCE * ROWS_AT_ONCE  # what is read before the first score is there
+        result = run("score", write_rows(folder, *goods(before), good(images="b.png")))
         assert result.exit_code == 1
-        assert f"line {ROWS_AT_ONCE + 1}, field 'images'" in result.stderr
-        assert f"{ROWS_AT_ONCE} scored · 1 bad" in result.stdout
+        assert f"line {before + 1}, field 'images'" in result.stderr
+        assert f"{before} scored · 1 bad" in result.stdout
 
 
 @pytest.mark.usefixtures("loader")
@@ -405,12 +415,6 @@ class TestNothingDone:
 def test_an_interrupt_in_the_middle_is_status_130_and_keeps_the_old_output(
     folder: Path, loader: Loader
 ) -> None:
-    class Interrupted(WordReward):
-        def score(self, rollouts: Sequence[Rollout]) -> list[ProcessScore]:
-            if self.calls:
-                raise KeyboardInterrupt
-            return super().score(rollouts)
-
     loader.reward = Interrupted(StepSettings())
     out = folder / "out.jsonl"
     out.write_text("old")
@@ -426,12 +430,6 @@ def test_an_interrupt_in_the_middle_is_status_130_and_keeps_the_old_output(
 
 
 def test_a_job_that_was_interrupted_goes_on_where_it_was(folder: Path, loader: Loader) -> None:
-    class Interrupted(WordReward):
-        def score(self, rollouts: Sequence[Rollout]) -> list[ProcessScore]:
-            if self.calls:
-                raise KeyboardInterrupt
-            return super().score(rollouts)
-
     rows, out = write_rows(folder, *goods(ROWS_AT_ONCE + 5)), folder / "out.jsonl"
     loader.reward = Interrupted(StepSettings())
     assert run("score", rows, "-o", str(out)).exit_code == 130

@@ -3,6 +3,7 @@ import multiprocessing
 import os
 import random
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from tests.jobs.doubles import LengthReward, Watching
 from vrprm_reward.errors import InputError
-from vrprm_reward.jobs.job import JobSettings, OfflineJob
+from vrprm_reward.jobs.job import PIECES_AT_ONCE, JobSettings, OfflineJob
 from vrprm_reward.jobs.outputs import score_record
 from vrprm_reward.jobs.rows import rollout_row
 from vrprm_reward.jobs.source import Shard
@@ -39,9 +40,8 @@ def run(reward: Any, watcher: Watching, asker: str = "m", **settings: Any) -> No
         job.check()
         kept = job.keep(reward, asker)
         with job.writing() as write:
-            for rows in job.pieces("scoring"):
-                scores = kept.score([row.rollout for row in rows])
-                for row, score in zip(rows, scores, strict=True):
+            for piece in job.scored("scoring", kept, lambda row: [row.rollout]):
+                for row, (score,) in piece:
                     write(score_record(row, score, model="m", profile=None))
 
 
@@ -51,11 +51,13 @@ class Stopping(LengthReward):
     def __init__(self, after: int) -> None:
         super().__init__()
         self.after = after
+        self.lock = threading.Lock()
 
     def score(self, rollouts):
-        if len(self.seen) >= self.after:
-            raise KeyboardInterrupt
-        return super().score(rollouts)
+        with self.lock:
+            if len(self.seen) >= self.after:
+                raise KeyboardInterrupt
+            return super().score(rollouts)
 
 
 class TestResuming:
@@ -71,7 +73,7 @@ class TestResuming:
         run(second, watcher, rows=rows, output=out, rows_at_once=4)
         assert watcher.resumed_counts == [8]
         assert len(first.seen) + len(second.seen) == 20
-        assert watcher.advanced[0] == (4, 0)
+        assert watcher.advanced[-1] == (4, 12)
         assert out.read_bytes() == whole.read_bytes()
         assert sorted(p.name for p in folder.iterdir()) == [
             "a.png",
@@ -200,6 +202,6 @@ def test_kill_9_at_random_moments_changes_nothing_in_the_end(folder: Path) -> No
     assert out.read_bytes() == whole.read_bytes()
     scored = log.read_text().splitlines()
     assert len(set(scored)) == 400
-    # At most the piece that a kill interrupted is scored again.
-    assert len(scored) <= 400 + 4 * KILLS
+    # At most the pieces that a kill interrupted are scored again.
+    assert len(scored) <= 400 + 4 * PIECES_AT_ONCE * KILLS
     assert not [p.name for p in folder.iterdir() if p.name.endswith((".part", "-wal"))]

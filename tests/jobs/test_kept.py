@@ -1,4 +1,7 @@
 import asyncio
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -84,6 +87,58 @@ def test_half_a_surrogate_pair_in_the_thinking_survives(folder: Path) -> None:
     with Journal(folder / "j") as journal:
         (score,) = kept(Odd(), journal, folder).score([rollout()])
     assert score.thinking == "a\ud83d"
+
+
+def test_what_another_thread_is_asking_for_is_waited_for_and_not_asked_again(
+    folder: Path,
+) -> None:
+    class Slow(LengthReward):
+        def __init__(self) -> None:
+            super().__init__()
+            self.begun, self.go_on = threading.Event(), threading.Event()
+
+        def score(self, rollouts):
+            if rollouts[0].response == "slow":
+                self.begun.set()
+                assert self.go_on.wait(30)
+            return super().score(rollouts)
+
+    reward = Slow()
+    with Journal(None) as journal, ThreadPoolExecutor(3) as threads:
+        each = kept(reward, journal, folder)
+        first = threads.submit(each.score, [rollout("slow")])
+        assert reward.begun.wait(30)
+        second = threads.submit(each.score, [rollout("slow"), rollout("quick")])
+        third = threads.submit(lambda: asyncio.run(each.ascore([rollout("slow")])))
+        while "quick" not in reward.seen:
+            time.sleep(0.001)
+        reward.go_on.set()
+        assert first.result()[0] == second.result()[0] == third.result()[0]
+    assert sorted(reward.seen) == ["quick", "slow"]
+    assert each.computed == 2
+
+
+def test_those_who_wait_get_the_exception_too(folder: Path) -> None:
+    class Breaking(LengthReward):
+        def __init__(self) -> None:
+            super().__init__()
+            self.begun, self.go_on = threading.Event(), threading.Event()
+
+        def score(self, rollouts):
+            self.begun.set()
+            assert self.go_on.wait(30)
+            raise RuntimeError("down")
+
+    reward = Breaking()
+    with Journal(None) as journal, ThreadPoolExecutor(2) as threads:
+        each = kept(reward, journal, folder)
+        first = threads.submit(each.score, [rollout()])
+        assert reward.begun.wait(30)
+        second = threads.submit(each.score, [rollout()])
+        reward.go_on.set()
+        for waiting in (first, second):
+            with pytest.raises(RuntimeError, match="down"):
+                waiting.result()
 
 
 class TestKeys:

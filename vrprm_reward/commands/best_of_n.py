@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +19,6 @@ from vrprm_reward.commands import options
 from vrprm_reward.engines.local.options import LocalOptions
 from vrprm_reward.errors import InputError
 from vrprm_reward.jobs.job import OfflineJob
-from vrprm_reward.jobs.kept import KeptReward
 from vrprm_reward.jobs.outputs import (
     check_output,
     image_references,
@@ -134,10 +134,10 @@ def best_of_n(
                 "profile": options.profile_name(reward),
             }
             with options.records(job, output) as write:
-                for rows in job.pieces("scoring"):
-                    compared = asyncio.run(_compared(rows, check))
-                    scored = _scored(kept, rows, show_reference)
-                    for row, scores, answers in zip(rows, scored, compared, strict=True):
+                shown = partial(_shown, show_reference=show_reference)
+                for piece in job.scored("scoring", kept, shown):
+                    compared = asyncio.run(_compared([row for row, _ in piece], check))
+                    for (row, scores), answers in zip(piece, compared, strict=True):
                         tally.add(scores)
                         found = Candidates(
                             tuple(s.p_correct if s.scored else None for s in scores),
@@ -178,18 +178,11 @@ def _outcome(name: str) -> OutcomeCheck:
     return check
 
 
-def _scored(
-    reward: KeptReward, rows: Sequence[ProblemRow], show_reference: bool
-) -> list[list[ProcessScore]]:
-    """The scores of the candidates of each problem, from one call."""
-
-    def shown(row: ProblemRow) -> list[Rollout]:
-        if not show_reference:
-            return list(row.rollouts)
-        return [rollout.model_copy(update={"problem": row.problem}) for rollout in row.rollouts]
-
-    scores = iter(reward.score([rollout for row in rows for rollout in shown(row)]))
-    return [[next(scores) for _ in row.rollouts] for row in rows]
+def _shown(row: ProblemRow, show_reference: bool) -> Sequence[Rollout]:
+    """The candidates as they are scored: without the reference answer, unless asked for."""
+    if not show_reference:
+        return row.rollouts
+    return [rollout.model_copy(update={"problem": row.problem}) for rollout in row.rollouts]
 
 
 async def _compared(rows: Sequence[ProblemRow], check: OutcomeCheck) -> list[Answers]:

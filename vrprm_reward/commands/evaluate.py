@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -118,14 +119,13 @@ def visualprocessbench(
             options.check_reference_use(reward, wanted=show_reference)
             kept = job.keep(reward, choice.asker(reward))
             with options.records(job, output) as write:
-                for rows in job.pieces("scoring"):
-                    rollouts = [_shown(row, show_reference) for row in rows]
-                    scores = kept.score(rollouts)
-                    tally.add(scores)
-                    for row, rollout, score in zip(rows, rollouts, scores, strict=True):
+                shown = partial(_shown, show_reference=show_reference)
+                for piece in job.scored("scoring", kept, lambda row: [shown(row)]):
+                    for row, (score,) in piece:
+                        tally.add([score])
                         benchmark.add(row, score)
                         record = score_record(
-                            Row(row.line, row.id, rollout),
+                            Row(row.line, row.id, row.rollout),
                             score,
                             model=model,
                             profile=options.profile_name(reward),

@@ -110,11 +110,10 @@ def score(
                 output=target,
             )
             with options.records(job, output) as write:
-                for rows in job.pieces("scoring"):
-                    scores = kept.score([row.rollout for row in rows])
-                    tally.add(scores)
+                for piece in job.scored("scoring", kept, lambda row: [row.rollout]):
                     with progress.hidden():
-                        for row, result in zip(rows, scores, strict=True):
+                        for row, (result,) in piece:
+                            tally.add([result])
                             write(record(row, result))
                             if not quiet:
                                 printer.show(row, result)

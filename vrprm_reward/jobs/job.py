@@ -6,7 +6,7 @@ finished scores in a journal beside the output, and moves the output into place 
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -15,17 +15,22 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from vrprm_reward.errors import InputError, RowError
 from vrprm_reward.images import ImageSettings
+from vrprm_reward.jobs.ahead import ahead
 from vrprm_reward.jobs.fields import Fields
 from vrprm_reward.jobs.journal import Journal
 from vrprm_reward.jobs.kept import KeptReward
 from vrprm_reward.jobs.outputs import atomic_output, check_output
 from vrprm_reward.jobs.source import Keyed, RowSource, Shard, open_rows
 from vrprm_reward.process_reward import ProcessReward
+from vrprm_reward.types import ProcessScore, Rollout
 
 R = TypeVar("R", bound=Keyed)
 
 ROWS_AT_ONCE = 64
-"""Rows in one piece: what a kill can lose, and what is in memory at one time."""
+"""Rows in one piece."""
+
+PIECES_AT_ONCE = 3
+"""Pieces that are scored at one time: what a kill can lose, and what is in memory."""
 
 JOURNAL_SUFFIX = ".unfinished"
 
@@ -163,11 +168,43 @@ class OfflineJob(Generic[R]):
     def pieces(self, what: str) -> Iterator[list[R]]:
         """The good rows, some at a time; a row that has become bad meanwhile is reported now."""
         self._watcher.begin(what, self.good)
+        for piece in self._pieces():
+            yield piece
+            self._advance(piece)
+        self._finished = True
+
+    def scored(
+        self, what: str, reward: KeptReward, rollouts_of: Callable[[R], Sequence[Rollout]]
+    ) -> Iterator[list[tuple[R, list[ProcessScore]]]]:
+        """As `pieces`, each row with the scores of its rollouts; the next ones are on their way.
+
+        Args:
+            what: the work, for people.
+            reward: who scores.
+            rollouts_of: the rollouts of a row.
+        """
+
+        def score(piece: list[R]) -> list[tuple[R, list[ProcessScore]]]:
+            rollouts = [rollouts_of(row) for row in piece]
+            scores = iter(reward.score([rollout for several in rollouts for rollout in several]))
+            return [
+                (row, [next(scores) for _ in several])
+                for row, several in zip(piece, rollouts, strict=True)
+            ]
+
+        self._watcher.begin(what, self.good)
+        for piece, found in ahead(score, self._pieces(), PIECES_AT_ONCE):
+            yield found
+            self._advance(piece)
+        self._finished = True
+
+    def _pieces(self) -> Iterator[list[R]]:
         rows = (row for row in self._read() if not isinstance(row, RowError))
         while piece := list(islice(rows, self._settings.rows_at_once)):
             yield piece
-            self._watcher.advance(len(piece), self._reward.computed if self._reward else 0)
-        self._finished = True
+
+    def _advance(self, piece: Sequence[R]) -> None:
+        self._watcher.advance(len(piece), self._reward.computed if self._reward else 0)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Callable[[Mapping[str, Any]], None]]:

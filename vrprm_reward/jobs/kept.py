@@ -1,14 +1,21 @@
 """A process reward that scores nothing twice, whatever happens in between."""
 
+import asyncio
 import json
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from vrprm_reward.images import ImageSettings
 from vrprm_reward.jobs.journal import Journal
 from vrprm_reward.jobs.keys import rollout_key
 from vrprm_reward.process_reward import ProcessReward
 from vrprm_reward.types import ProcessScore, Rollout
+
+_Flight = Future[ProcessScore]
 
 
 class KeptReward:
@@ -17,6 +24,8 @@ class KeptReward:
     A score is found again by what was scored (question, contents of images, response, steps) and
     who was asked, never by its place in a file. A rollout that was unscored by our own fault
     keeps that status for the rest of the job and is tried again when the job is started again.
+    May be used by several threads and coroutines; what one of them is asking for, the others
+    wait for.
 
     Args:
         reward: who is asked.
@@ -32,50 +41,87 @@ class KeptReward:
         self._journal = journal
         self._images = images
         self._asker = asker
+        self._lock = threading.Lock()
+        self._in_flight: dict[bytes, _Flight] = {}
+        self._calls = 0
+        self._since = 0.0
         self.computed = 0
         """Rollouts that the process reward was asked for."""
         self.seconds = 0.0
-        """How long it took over them."""
+        """How long it was at work."""
 
     def score(self, rollouts: Sequence[Rollout]) -> list[ProcessScore]:
         """Scores in the order of the rollouts."""
-        keys, missing, known = self._look_up(rollouts)
-        if missing:
-            began = time.monotonic()
-            scores = self._reward.score(list(missing.values()))
-            self._keep(missing, scores, known, time.monotonic() - began)
-        return [known[key] for key in keys]
+        task = self._look_up(rollouts)
+        with self._flying(task):
+            if task.mine:
+                self._keep(task, self._reward.score(list(task.mine.values())))
+        task.known.update((key, flight.result()) for key, flight in task.others.items())
+        return [task.known[key] for key in task.keys]
 
     async def ascore(self, rollouts: Sequence[Rollout]) -> list[ProcessScore]:
         """As `score`, for coroutines."""
-        keys, missing, known = self._look_up(rollouts)
-        if missing:
-            began = time.monotonic()
-            scores = await self._reward.ascore(list(missing.values()))
-            self._keep(missing, scores, known, time.monotonic() - began)
-        return [known[key] for key in keys]
+        task = self._look_up(rollouts)
+        with self._flying(task):
+            if task.mine:
+                self._keep(task, await self._reward.ascore(list(task.mine.values())))
+        for key, flight in task.others.items():
+            task.known[key] = await asyncio.wrap_future(flight)
+        return [task.known[key] for key in task.keys]
 
-    def _look_up(
-        self, rollouts: Sequence[Rollout]
-    ) -> tuple[list[bytes], dict[bytes, Rollout], dict[bytes, ProcessScore]]:
+    def _look_up(self, rollouts: Sequence[Rollout]) -> "_Task":
         keys = [rollout_key(rollout, self._images, self._asker) for rollout in rollouts]
-        texts = self._journal.get(list(dict.fromkeys(keys)))
-        known = {key: ProcessScore.model_validate(json.loads(t)) for key, t in texts.items()}
-        missing = {key: r for key, r in zip(keys, rollouts, strict=True) if key not in known}
-        return keys, missing, known
+        distinct = dict(zip(keys, rollouts, strict=True))
+        with self._lock:
+            texts = self._journal.get(list(distinct))
+            others = {key: self._in_flight[key] for key in distinct if key in self._in_flight}
+            known = {key: ProcessScore.model_validate(json.loads(t)) for key, t in texts.items()}
+            mine = {k: r for k, r in distinct.items() if k not in known and k not in others}
+            flights: dict[bytes, _Flight] = {key: Future() for key in mine}
+            self._in_flight |= flights
+        return _Task(keys, mine, flights, others, known)
 
-    def _keep(
-        self,
-        missing: dict[bytes, Rollout],
-        scores: Sequence[ProcessScore],
-        known: dict[bytes, ProcessScore],
-        seconds: float,
-    ) -> None:
-        new = dict(zip(missing, scores, strict=True))
+    @contextmanager
+    def _flying(self, task: "_Task") -> Iterator[None]:
+        """Around asking: others who wait for the same rollouts get scores or the exception."""
+        with self._lock:
+            if not self._calls:
+                self._since = time.monotonic()
+            self._calls += bool(task.mine)
+        try:
+            yield
+        except BaseException as error:
+            for flight in task.flights.values():
+                if not flight.done():
+                    flight.set_exception(error)
+            raise
+        finally:
+            with self._lock:
+                for key in task.flights:
+                    del self._in_flight[key]
+                self._calls -= bool(task.mine)
+                if task.mine and not self._calls:
+                    self.seconds += time.monotonic() - self._since
+
+    def _keep(self, task: "_Task", scores: Sequence[ProcessScore]) -> None:
+        new = dict(zip(task.mine, scores, strict=True))
         ours = [key for key, score in new.items() if score.status == "unscored_ours"]
         # By json, which unlike pydantic can write half a surrogate pair of a model's thinking.
         texts = {key: json.dumps(score.model_dump(mode="python")) for key, score in new.items()}
         self._journal.put(texts, temporary=ours)
-        known.update(new)
-        self.computed += len(new)
-        self.seconds += seconds
+        task.known.update(new)
+        for key, flight in task.flights.items():
+            flight.set_result(new[key])
+        with self._lock:
+            self.computed += len(new)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One call: what is asked for, what is known, and who is asking for the rest."""
+
+    keys: list[bytes]
+    mine: dict[bytes, Rollout]
+    flights: dict[bytes, _Flight]
+    others: dict[bytes, _Flight]
+    known: dict[bytes, ProcessScore]
