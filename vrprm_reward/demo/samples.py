@@ -207,6 +207,14 @@ def random_samples(
             known, picture = world.notes(example.scene), task == "picture_quiz"
             yield check_sample(example, known, profile, encoder, picture=picture)
             continue
+        if task == "verdicts":
+            # Where half of the steps are wrong, a verdict can only be looked up.
+            if profile.frame == "score_json":
+                yield think_sample(world.quiz_example(rng), profile, encoder)
+            else:
+                many = rng.choice((world.drill_example, world.quiz_example))
+                yield judge_sample(_maybe_partial(many(rng), rng), profile, encoder)
+            continue
         example = _maybe_partial(world.random_example(rng), rng)
         if task == "check":
             yield check_sample(example, world.notes(example.scene), profile, encoder)

@@ -39,7 +39,7 @@ PROFILES = {
 """Packaged profiles the checkpoint is trained to follow, with their share of the samples."""
 
 VOCABULARY = 1024
-SAVE_EVERY = 500
+SAVE_EVERY = 250
 """Updates between two copies of the checkpoint, to look at while training goes on."""
 
 POOL = 288
@@ -72,7 +72,14 @@ STAGES = (
         1800,
         3,
         1792,
-        {"see": 0.4, "picture_quiz": 0.04, "drill": 0.04, "think": 0.24, "judge": 0.28},
+        {
+            "see": 0.34,
+            "picture_quiz": 0.04,
+            "drill": 0.04,
+            "think": 0.26,
+            "judge": 0.08,
+            "verdicts": 0.24,
+        },
     ),
 )
 
