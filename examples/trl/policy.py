@@ -1,7 +1,6 @@
-"""A policy small enough for a CPU: the demo model, taught for a minute to write solutions."""
+"""A policy small enough for a CPU: the demo model, taught by imitation to write solutions."""
 
 import random
-import time
 
 import torch
 from transformers import (
@@ -44,15 +43,14 @@ def conversation(question):
     return [{"role": "user", "content": question}]
 
 
-def warm_up(model, processor, seconds, seed=0, batch=8):
+def warm_up(model, processor, batches, seed=0, size=8):
     """Imitate solutions of the demo world, most of which have planted errors."""
     rng = random.Random(seed)
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    end = time.monotonic() + seconds
     losses = []
-    while time.monotonic() < end:
-        examples = [random_example(rng) for _ in range(batch)]
+    for _ in range(batches):
+        examples = [random_example(rng) for _ in range(size)]
         inputs = processor(
             text=[
                 prompt_text(processor, e.question) + answer_text(e) + "<|im_end|>" for e in examples

@@ -37,7 +37,7 @@ def main(arguments=None):
     parser.add_argument("--reward", default="demo", help="a name for load_process_reward")
     parser.add_argument("--dense", action="store_true", help="credit each step on its own")
     parser.add_argument("--steps", type=int, default=40, help="training steps")
-    parser.add_argument("--warm-up", type=float, default=90.0, help="seconds of imitation before")
+    parser.add_argument("--warm-up", type=int, default=150, help="batches of imitation before")
     parser.add_argument("--batch", type=int, default=16, help="responses per step, 8 a problem")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
@@ -91,6 +91,7 @@ def config(args):
         max_completion_length=128,
         learning_rate=1e-4,
         lr_scheduler_type="constant",
+        gradient_checkpointing=False,
         beta=0.0,
     )
 

@@ -16,6 +16,8 @@ from vrprm_trl import ProcessRewardFunction, StepGRPOTrainer
 
 FOLDER = ROOT / "examples" / "trl"
 
+pytestmark = pytest.mark.timeout(900)
+
 
 def load_example(name):
     spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
@@ -34,7 +36,7 @@ def example():
 def policy(example):
     torch.manual_seed(0)
     model, processor = example.load_policy()
-    example.warm_up(model, processor, 25.0)
+    example.warm_up(model, processor, 60)
     return model, processor
 
 
@@ -67,7 +69,7 @@ def test_the_example_trains_for_twenty_steps_and_says_what_it_learned(
 ):
     monkeypatch.chdir(tmp_path)
     before, after, logged = example.main(
-        ["--reward", reward_server.url, "--steps", "20", "--warm-up", "25", "--batch", "8"]
+        ["--reward", reward_server.url, "--steps", "20", "--warm-up", "60", "--batch", "8"]
     )
     printed = capsys.readouterr().out
     assert len(logged) == 20
