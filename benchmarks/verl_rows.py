@@ -4,7 +4,8 @@
 
 in an environment with verl 0.9, with PYTHONPATH=.:adapters. Without a URL a stub server answers
 after a fixed time, so that what is measured is the manager. The longest stall is how much later
-than asked a task of verl's event loop that sleeps 5 ms at a time was woken.
+than asked a task of verl's event loop that sleeps 5 ms at a time was woken; on a machine that does
+other things it is not 0 with nothing to do either.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 STUB_SECONDS = 0.5
+IDLE_SECONDS = 10.0
 
 
 class Stub(http.server.BaseHTTPRequestHandler):
@@ -128,6 +130,10 @@ async def measure(manager: Any, rows: list[Any]) -> dict[str, float]:
         started = time.perf_counter()
         await manager.run_single(row)
         single.append(time.perf_counter() - started)
+    idle = asyncio.Event()
+    control = asyncio.create_task(longest_stall(idle))
+    await asyncio.sleep(IDLE_SECONDS)
+    idle.set()
     done = asyncio.Event()
     stall = asyncio.create_task(longest_stall(done))
     await asyncio.sleep(0.05)
@@ -143,6 +149,7 @@ async def measure(manager: Any, rows: list[Any]) -> dict[str, float]:
         "sum of single calls, s": median(single) * len(rows),
         "batch, s": seconds,
         "longest stall of verl's loop, ms": 1000 * await stall,
+        "the same with nothing to do, ms": 1000 * await control,
     }
 
 

@@ -1,14 +1,13 @@
 """What rows, metrics and logs say when things go wrong, through verl's V1 chain."""
 
 import json
-import socket
 import threading
 import time
 
 import pytest
 from PIL import Image
 
-from tests.integration.processes import free_port, vrprm_serve
+from tests.integration.processes import vrprm_serve
 from tests.integration.verl.harness import (
     DENSE,
     ScriptedPolicy,
@@ -35,11 +34,11 @@ RESPONSES = {
     QUESTIONS["good"]: [GOOD],
     QUESTIONS["image"]: [GOOD],
     QUESTIONS["empty"]: [""],
-    QUESTIONS["long"]: ["\n\n".join(["three"] * 300)],
+    QUESTIONS["long"]: ["\n".join(["a"] * 300)],
     QUESTIONS["cut"]: ["The number of red shapes is three. " * 300],
     QUESTIONS["late"]: ["Late."],
 }
-LENGTH = 1024
+LENGTH = 610
 ESTIMATOR = "algorithm.adv_estimator=vrprm_leave_one_out"
 
 
@@ -121,6 +120,7 @@ def test_a_response_that_made_itself_unscorable_has_the_lowest_reward_and_is_see
 ):
     rewards, info, row = row_of(found, kind)
     assert (row["status"], row["reason"]) == ("unscored_response", reason)
+    assert len(rewards) >= (600 if kind == "long" else 1)
     assert rewards.nonzero().flatten().tolist() == [len(rewards) - 1]
     assert rewards.sum().item() == pytest.approx(0, abs=1e-20)
     assert (info["vrprm_masked"], info["vrprm_unscorable"]) == (0, 1)
@@ -151,31 +151,3 @@ def test_the_trainers_advantage_step_stops_beyond_the_stated_share(found):
     run, batch = found[:2]
     with pytest.raises(MaskedShareError, match="2 of 6 rollouts of this batch have no score"):
         run.advantages(batch)
-
-
-@pytest.mark.parametrize("how", ["down at the start", "slow"])
-def test_a_server_that_is_down_or_slow_masks_every_row_within_the_time_limit(
-    cluster, shapes, tmp_path, how, slow_server
-):
-    write_data(tmp_path / "train.parquet", [(QUESTIONS["good"], "three", shapes)])
-    url = slow_server if how == "slow" else f"http://127.0.0.1:{free_port()}"
-    config = config_for(url, "+reward.vrprm.timeout=2")
-    run = V1Run(config, ScriptedPolicy(RESPONSES))
-    try:
-        batch = run.rollout(prompts_of(config, tmp_path / "train.parquet"), partition=how[:4])
-        ((rewards, info),) = rows_of(run, batch).values()
-        row = json.loads(info[ROW])
-        assert row["reason"] in {"server_unreachable", "server_timeout", "timeout"}
-        assert not rewards.any()
-        assert run.states == {"problem0": "finished"}
-        with pytest.raises(MaskedShareError, match="1 of 1"):
-            run.advantages(batch)
-    finally:
-        run.close()
-
-
-@pytest.fixture
-def slow_server():
-    """Takes requests and never answers them."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
