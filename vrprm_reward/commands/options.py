@@ -25,8 +25,7 @@ from vrprm_reward.scoring.schedule import Schedule
 from vrprm_reward.steps import StepPart, StepRule, StepSettings
 
 DEMO_NOTE = (
-    "Scored by the packaged demo model: it knows only its own world of drawn shapes, and in its "
-    "present state it does not hold steps against the picture (see README)."
+    "Scored by the packaged demo model: it knows only its own world of drawn shapes (see README)."
 )
 
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
