@@ -14,6 +14,8 @@ from functools import cached_property
 from pathlib import Path
 
 from vrprm_reward.demo.evaluate import rollout_of
+from vrprm_reward.demo.moves import NUMBERS, RELATIONS
+from vrprm_reward.demo.scene import COLOURS, PLACES, SHAPES
 from vrprm_reward.demo.world import Example, random_example
 from vrprm_reward.images import ImageSettings, load_image
 from vrprm_reward.sampling.policy import Continuation
@@ -24,29 +26,7 @@ SEPARATOR = "\n\n"
 SEED = 30_000_001
 """Problems are drawn from here on; neither training nor held-out evaluation uses such seeds."""
 
-_KINDS = (
-    [
-        "zero",
-        "one",
-        "two",
-        "three",
-        "four",
-        "five",
-        "six",
-        "seven",
-        "eight",
-        "nine",
-        "ten",
-        "eleven",
-        "twelve",
-        "thirteen",
-    ],
-    ["red", "green", "blue", "yellow"],
-    ["circle", "square", "triangle", "star"],
-    ["circles", "squares", "triangles", "stars"],
-    ["left", "center", "right"],
-    ["top", "bottom"],
-)
+_KINDS = (NUMBERS[:14], RELATIONS, PLACES, tuple(COLOURS), SHAPES)
 _OTHERS = {word: [w for w in kind if w != word] for kind in _KINDS for word in kind}
 _WORD = re.compile(rf"\b({'|'.join(_OTHERS)})\b")
 

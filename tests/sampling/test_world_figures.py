@@ -34,4 +34,5 @@ def test_with_the_truth_every_built_solution_is_right_and_plain_ones_are_not(
 
 def test_with_nothing_but_noise_it_is_no_better_than_one_at_random(solver: NoisySolver) -> None:
     curves = measure_best_of_n(OracleReward(solver, hit=0.5), solver, 8)
-    assert curves["mean"][8] == pytest.approx(curves[ANY][8], abs=0.25)
+    # It may be worse: there are more wrong steps than right ones, and the luckiest of all wins.
+    assert curves["mean"][8] < curves[ANY][8] + 0.25
