@@ -30,11 +30,11 @@ from vrprm_reward.engines.local.encode import PromptEncoder
 from vrprm_reward.scoring.profile import Profile, load_profile
 
 PROFILES = {
-    "demo": 0.35,
-    "multi_turn": 0.15,
-    "answer_block": 0.2,
-    "score_json": 0.15,
-    "boxed_continuation": 0.15,
+    "demo": 0.3,
+    "multi_turn": 0.1,
+    "answer_block": 0.22,
+    "score_json": 0.2,
+    "boxed_continuation": 0.18,
 }
 """Packaged profiles the checkpoint is trained to follow, with their share of the samples."""
 
@@ -62,23 +62,23 @@ class Stage:
 
 
 STAGES = (
-    Stage("look", 100, 1, 0, {}),
-    Stage("see", 150, 1, 2048, {"see": 1.0}),
+    Stage("look", 80, 1, 0, {}),
+    Stage("see", 130, 1, 2048, {"see": 1.0}),
     Stage("claims", 250, 3, 1536, {"claims": 0.7, "see": 0.3}),
-    Stage("skills", 300, 3, 1536, {"see": 0.25, "claims": 0.15, "drill": 0.35, "quiz": 0.25}),
-    Stage("all", 700, 2, 2304, {"picture_quiz": 0.1, "drill": 0.15, "think": 0.6, "judge": 0.15}),
+    Stage("skills", 550, 3, 1536, {"see": 0.25, "claims": 0.15, "drill": 0.35, "quiz": 0.25}),
+    Stage("all", 300, 2, 2304, {"picture_quiz": 0.1, "drill": 0.15, "think": 0.6, "judge": 0.15}),
     Stage(
         "polish",
-        1800,
+        1300,
         3,
         1792,
         {
-            "see": 0.34,
+            "see": 0.3,
             "picture_quiz": 0.04,
-            "drill": 0.04,
+            "drill": 0.06,
             "think": 0.26,
             "judge": 0.08,
-            "verdicts": 0.24,
+            "verdicts": 0.26,
         },
     ),
 )
