@@ -1,6 +1,8 @@
 """How cost grows with steps, candidates and rollouts. `python -m benchmarks.growth`"""
 
 import math
+import statistics
+from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -25,11 +27,28 @@ def recut(case: Case, steps: int) -> Case:
 
 def exponent(points: list[tuple[int, float]]) -> float:
     """Slope of log cost against log size, by least squares."""
-    x = [math.log(n) for n, _ in points]
-    y = [math.log(seconds) for _, seconds in points]
-    mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
-    top = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True))
-    return top / sum((a - mean_x) ** 2 for a in x)
+    sizes, seconds = zip(*points, strict=True)
+    return statistics.linear_regression(
+        [math.log(size) for size in sizes], [math.log(cost) for cost in seconds]
+    ).slope
+
+
+def plot(curves: dict[str, list[tuple[int, float]]], out: Path) -> None:
+    """A picture of the curves on logarithmic axes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.2), layout="constrained")
+    for axes, (name, points) in zip(figure.subplots(1, len(curves)), curves.items(), strict=True):
+        sizes, seconds = zip(*points, strict=True)
+        axes.loglog(sizes, seconds, marker="o", label=f"exponent {exponent(points):.2f}")
+        straight = [seconds[0] * size / sizes[0] for size in sizes]
+        axes.loglog(sizes, straight, linestyle=":", color="grey", label="exponent 1")
+        axes.set_xticks(sizes, [str(size) for size in sizes])
+        axes.minorticks_off()
+        axes.set_xlabel(name)
+        axes.set_ylabel("seconds")
+        axes.legend(frameon=False)
+    figure.savefig(out)
 
 
 def main(
@@ -39,6 +58,9 @@ def main(
     layers: int = 4,
     width: int = 384,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
+    picture: Annotated[
+        Path | None, typer.Option(help="Where to draw the curves (.svg, .png); needs matplotlib.")
+    ] = None,
 ) -> None:
     """Print seconds and tokens against steps (text fixed, text growing), candidates, rollouts."""
     torch.set_num_threads(threads)
@@ -65,6 +87,7 @@ def main(
         "candidates of one problem": [(n, cases(1, n, 6)) for n in (1, 4, 16, 64)],
         "rollouts": [(n, cases(n // 4, 4, 6)) for n in (32, 128, most_rollouts)],
     }
+    drawn = {}
     for name, points in curves.items():
         table = Table(name, "seconds", "per unit, ms", "tokens", "tokens per unit")
         found = []
@@ -77,6 +100,9 @@ def main(
             )  # fmt: skip
         console.print(table)
         console.print(f"exponent {exponent(found):.2f}")
+        drawn[name] = found
+    if picture is not None:
+        plot(drawn, picture)
 
 
 if __name__ == "__main__":

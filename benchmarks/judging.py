@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import torch
@@ -23,6 +24,7 @@ from benchmarks.common import (
     random_checkpoint,
     scratch,
 )
+from vrprm_reward.engines.engine import Prompt
 from vrprm_reward.engines.local.engine import LocalEngine
 from vrprm_reward.scoring.render import Case
 from vrprm_reward.scoring.schedule import fixed_point, lockstep, verdict
@@ -78,7 +80,12 @@ def batched(client: Plain, asked: list[Case], batch_tokens: int = 4096) -> Score
     return found
 
 
-def with_engine(engine: LocalEngine, asked: list[Case], schedule: str) -> tuple[Scores, float]:
+def with_engine(
+    engine: LocalEngine,
+    asked: list[Case],
+    schedule: str,
+    prompt: Callable[[Case, Sequence[int]], Prompt] = judge_prompt,
+) -> tuple[Scores, float]:
     """This package's schedules on this package's engine; also the mean number of rounds."""
 
     async def one(case: Case) -> tuple[list[float], int]:
@@ -86,7 +93,7 @@ def with_engine(engine: LocalEngine, asked: list[Case], schedule: str) -> tuple[
         engine.expect(share)
 
         async def ask(verdicts: list[int]) -> float:
-            answer = await engine.judge(judge_prompt(case, verdicts), share=share)
+            answer = await engine.judge(prompt(case, verdicts), share=share)
             return p_of((answer.log_p0, answer.log_p1))
 
         order = lockstep if schedule == "lockstep" else fixed_point
@@ -135,19 +142,19 @@ def main(
     plain("(b) batched", batched)
     oracle = rows[0][1].result
     for schedule in ("lockstep", "fixed_point"):
-        pushed, outside, memory = [], [], []
+        pushed, took, memory = [], [], []
 
         def fresh(engine: LocalEngine, schedule: str = schedule) -> Scores:
             with PeakMemory() as peak:
                 found, rounds = with_engine(engine, asked, schedule)
             pushed.append(engine.stats.tokens)  # noqa: B023
-            outside.append(rounds)  # noqa: B023
+            took.append(rounds)  # noqa: B023
             memory.append(peak.mib)  # noqa: B023
             engine.close()
             return found
 
         measured = measure(fresh, repeats, lambda: engine_on(folder))
-        rows.append((schedule, measured, pushed[-1], max(memory), outside[-1]))
+        rows.append((schedule, measured, pushed[-1], max(memory), took[-1]))
     prompts = [
         judge_prompt(case, [verdict(p) for p in row[:k]])
         for case, row in zip(asked, oracle, strict=True)
