@@ -8,7 +8,10 @@ import torch
 
 from vrprm_reward import load_profile
 from vrprm_reward.demo import world
+from vrprm_reward.demo.losses import losses, tree_inputs
 from vrprm_reward.demo.model import build_model
+from vrprm_reward.demo.optimizers import learning_rate
+from vrprm_reward.demo.recipe import STAGES
 from vrprm_reward.demo.samples import (
     case_of,
     check_sample,
@@ -18,7 +21,7 @@ from vrprm_reward.demo.samples import (
     think_sample,
     thinking_of,
 )
-from vrprm_reward.demo.train import STAGES, learning_rate, losses, make_encoder, tree_inputs
+from vrprm_reward.demo.train import make_encoder
 from vrprm_reward.scoring.frames import FRAMES
 from vrprm_reward.scoring.parse import Thought
 

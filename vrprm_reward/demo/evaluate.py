@@ -16,8 +16,8 @@ from rich.table import Table
 from sklearn.metrics import f1_score
 
 from vrprm_reward.demo import world
+from vrprm_reward.demo.recipe import PROFILES
 from vrprm_reward.demo.scene import PLACES
-from vrprm_reward.demo.train import PROFILES
 from vrprm_reward.process_reward import DEMO, ProcessReward, load_process_reward
 from vrprm_reward.scoring.scorer import VRPRMScorer
 from vrprm_reward.steps import join_steps

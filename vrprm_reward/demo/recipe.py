@@ -1,0 +1,55 @@
+"""What the demo checkpoint is taught, and in which order."""
+
+from dataclasses import dataclass
+
+PROFILES = {
+    "demo": 0.3,
+    "multi_turn": 0.1,
+    "answer_block": 0.22,
+    "score_json": 0.2,
+    "boxed_continuation": 0.18,
+}
+"""Packaged profiles the checkpoint is trained to follow, with their share of the samples."""
+
+VOCABULARY = 1024
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training."""
+
+    name: str
+    updates: int
+    batches: int
+    """Batches in an update, of all processes together. A batch holds samples of like length, which
+    are mostly of one kind; an update by one kind alone undoes what the others have taught."""
+
+    batch_tokens: int
+    shares: dict[str, float]
+    """Shares of the kinds of samples; none for looking, which has no text."""
+
+
+STAGES = (
+    Stage("look", 80, 1, 0, {}),
+    Stage("see", 130, 2, 2048, {"see": 1.0}),
+    Stage("claims", 250, 4, 1536, {"claims": 0.7, "see": 0.3}),
+    Stage("skills", 450, 4, 1536, {"see": 0.25, "claims": 0.15, "drill": 0.35, "quiz": 0.25}),
+    Stage("all", 500, 4, 2304, {"picture_quiz": 0.1, "drill": 0.15, "think": 0.6, "judge": 0.15}),
+    Stage(
+        "polish",
+        1500,
+        4,
+        1792,
+        {
+            "see": 0.3,
+            "picture_quiz": 0.04,
+            "drill": 0.06,
+            "think": 0.26,
+            "judge": 0.08,
+            "verdicts": 0.26,
+        },
+    ),
+)
+
+PICTURES = 48
+"""Pictures in an update of the stage that has no text."""
