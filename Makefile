@@ -35,7 +35,7 @@ soak: $(INTEGRATION_VENV)/.installed $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.soak_jobs
 
 # torch comes first and pinned: an unpinned torch pulls a CUDA build of several gigabytes.
-$(VENV)/.installed: pyproject.toml requirements/torch.txt requirements/local.txt
+$(VENV)/.installed: pyproject.toml vrprm_reward/version.py requirements/torch.txt requirements/local.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/local.txt -e .

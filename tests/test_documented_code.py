@@ -8,7 +8,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 BLOCKS = [
     (path, number, code)
-    for path in ("README.md", "docs/rewards.md", "docs/scoring-files.md", "docs/sampling.md")
+    for path in (
+        "README.md",
+        "docs/demo.md",
+        "docs/rewards.md",
+        "docs/sampling.md",
+        "docs/scoring-files.md",
+    )
     for number, code in enumerate(
         re.findall(r"```python\n(.*?)```", (ROOT / path).read_text(encoding="utf-8"), re.DOTALL)
     )

@@ -53,6 +53,11 @@ def make_wrong(tmp_path, picture):
         "zero steps": (with_response(" \n\n "), "unscored_response", "response_empty"),
         "200 steps": (with_response("x\n\n" * 200), "unscored_response", "too_many_steps"),
         "too long": (with_response("word " * 4000), "unscored_response", "prompt_too_long"),
+        "question too long": (
+            Rollout(problem=Problem(question="word " * 4000, images=[picture]), response="One."),
+            "unscored_ours",
+            "problem_too_long",
+        ),
     }
 
 

@@ -4,13 +4,13 @@ the `commands.py` of an adapter.
 Nothing heavy is imported here, so that `--help` and shell completion answer at once.
 """
 
-from importlib import metadata
 from typing import Annotated
 
 import typer
 
 from vrprm_openrlhf import commands as openrlhf
 from vrprm_reward.commands import best_of_n, doctor, evaluate, profile, report, sample, score, serve
+from vrprm_reward.version import VERSION
 
 app = typer.Typer(
     name="vrprm-reward",
@@ -37,7 +37,7 @@ app.command("openrlhf-data", help=openrlhf.DATA_HELP, epilog=openrlhf.DATA_EPILO
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"vrprm-reward {metadata.version('vrprm-reward')}")
+        typer.echo(f"vrprm-reward {VERSION}")
         raise typer.Exit
 
 

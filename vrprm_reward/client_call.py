@@ -20,8 +20,8 @@ from vrprm_reward.client_answers import (
     unscored,
 )
 from vrprm_reward.errors import ImageError, ImageLimitError, InputError, VRPRMError
-from vrprm_reward.image_bytes import encoded_image, image_key
 from vrprm_reward.images import ImageSettings
+from vrprm_reward.images.encoded import encoded_image, image_key
 from vrprm_reward.types import ProcessScore, Rollout
 
 TOKEN_VARIABLE = "VRPRM_TOKEN"

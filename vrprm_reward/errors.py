@@ -17,6 +17,7 @@
     ├── ResponseError                    the response itself cannot be judged (its own fault)
     ├── EngineError                      the engine failed (our fault)
     │   ├── PromptTooLongError           a prompt longer than the model's context
+    │   ├── ProblemTooLongError          a problem to which no response fits the context
     │   ├── AnalysisError                generated analysis lines do not match the steps
     │   ├── NonFiniteLogitsError         the model answered NaN or infinity
     │   ├── engines.openai.errors.ServerError   a model server failed; nine kinds stand there
@@ -150,6 +151,26 @@ class PromptTooLongError(EngineError):
 
     def __init__(self, *, tokens: int, limit: int) -> None:
         super().__init__(f"the prompt has {tokens} tokens and the model takes {limit}")
+        self.tokens = tokens
+        self.limit = limit
+
+
+class ProblemTooLongError(EngineError):
+    """A problem that fills the model's context, so that no response to it can be judged.
+
+    Args:
+        tokens: length of a prompt with the shortest response, in tokens, images included.
+        limit: the model's context in tokens, less what is to be generated.
+    """
+
+    code = "problem_too_long"
+
+    def __init__(self, *, tokens: int, limit: int) -> None:
+        super().__init__(
+            f"whatever the response, the prompt has {tokens} tokens and the model takes {limit}: "
+            "shorten the question, lower pixels.max_pixels or think.max_tokens in the profile, or "
+            "serve the model with a longer context"
+        )
         self.tokens = tokens
         self.limit = limit
 

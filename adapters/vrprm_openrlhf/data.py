@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from vrprm_reward.errors import ImageError, InputError, RowError
-from vrprm_reward.image_bytes import encoded_image
 from vrprm_reward.images import ImageSettings
+from vrprm_reward.images.encoded import encoded_image
 from vrprm_reward.jobs.outputs import atomic_output
 from vrprm_reward.jobs.parquet import PARQUET, open_parquet
 from vrprm_reward.openrlhf_wire import is_text

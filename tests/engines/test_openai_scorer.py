@@ -135,18 +135,20 @@ def test_a_fleet_whose_server_dies_scores_everything_as_before(make_rollout):
         ({"faults": (429, "0.01")}, "server_failed"),
         ({"faults": "no_json"}, "server_answer"),
         ({"context": 700}, "prompt_too_long"),
+        ({"context": 700}, "problem_too_long"),
     ],
 )
 def test_every_faulty_server_leaves_rollouts_unscored_with_its_reason(
     make_rollout, behaviour, reason
 ):
     options = {"max_attempts": 3, "attempt_timeout": 0.3, "total_timeout": 0.8}
-    question = "What? " * 150 if reason == "prompt_too_long" else "What?"
+    question = "What? " * (150 if reason == "problem_too_long" else 1)
+    response = "A.\n\nB." + " And so on." * (100 if reason == "prompt_too_long" else 0)
     with FakeServer(by_content, **{k: v for k, v in behaviour.items() if k != "faults"}) as server:
         server.faults.extend([behaviour["faults"]] * 999 if "faults" in behaviour else [])
         with engine_for(server, model="vrprm-test", **options) as engine:
             scorer = VRPRMScorer(lambda: engine, load_profile("two_stage"))
-            scores = scorer.score([make_rollout("A.\n\nB.", question=question + str(i))
+            scores = scorer.score([make_rollout(response, question=question + str(i))
                                    for i in range(3)])  # fmt: skip
             scorer.close()
     status = "unscored_response" if reason == "prompt_too_long" else "unscored_ours"

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.judged import judged
 from vrprm_reward.errors import RowError
-from vrprm_reward.steps import split_steps
 from vrprm_reward.types import ProcessScore, Rollout, Usage
 
 
@@ -25,15 +25,9 @@ class LengthReward:
     def _score(self, rollout: Rollout) -> ProcessScore:
         if "fail" in rollout.response and self.working:
             return ProcessScore(status="unscored_ours", reason="engine", detail="It is down.")
-        steps = rollout.steps or split_steps(rollout.response)
-        if not steps:
-            return ProcessScore(
-                status="unscored_response", reason="response_empty", detail="There are no steps."
-            )
-        return ProcessScore(
-            status="scored",
-            steps=steps,
-            p_correct=tuple(len(step.text) % 10 / 10 + 0.05 for step in steps),
+        return judged(
+            rollout,
+            lambda text: len(text) % 10 / 10 + 0.05,
             thinking="I looked.",
             usage=Usage(prompt_tokens=10, generated_tokens=2, requests=3, rounds=2),
         )

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.scoring.doubles import ScriptedEngine, shown
 from vrprm_reward import Problem, Rollout, StepSettings, load_profile
-from vrprm_reward.errors import EngineError, PromptTooLongError
+from vrprm_reward.errors import EngineError
 from vrprm_reward.scoring.scorer import VRPRMScorer
 
 PROFILE = load_profile("two_stage")
@@ -93,7 +93,6 @@ def test_half_a_surrogate_pair_is_the_responses_fault(make_rollout):
     ("error", "status", "reason"),
     [
         (EngineError("out of order"), "unscored_ours", "engine"),
-        (PromptTooLongError(tokens=9, limit=8), "unscored_response", "prompt_too_long"),
         (RuntimeError("a bug"), "unscored_ours", "unexpected"),
     ],
 )

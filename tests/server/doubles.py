@@ -18,9 +18,9 @@ from typing import Any
 import httpx2
 from PIL import Image
 
+from tests.judged import judged
 from vrprm_reward.server.app import create_app
 from vrprm_reward.server.settings import ServerSettings
-from vrprm_reward.steps import split_steps
 from vrprm_reward.types import ProcessScore, Rollout, Usage
 
 LIMIT = 30.0
@@ -83,15 +83,9 @@ class ScriptedReward:
             await asyncio.sleep(float(found[1]))
         while "gate" in text and not self.opened.is_set():
             await asyncio.sleep(0.005)
-        steps = rollout.steps or split_steps(text)
-        if not steps:
-            return ProcessScore(
-                status="unscored_response", reason="response_empty", detail="There are no steps."
-            )
-        return ProcessScore(
-            status="scored",
-            steps=steps,
-            p_correct=tuple(p_of(step.text) for step in steps),
+        return judged(
+            rollout,
+            p_of,
             thinking="I looked.",
             flags=("thinking_truncated",) if "long" in text else (),
             usage=Usage(prompt_tokens=10, generated_tokens=2, requests=3, rounds=2),

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from vrprm_reward.commands import options
 from vrprm_reward.engines.local.options import LocalOptions
 from vrprm_reward.errors import InputError, MissingExtraError
 from vrprm_reward.process_reward import DEMO, DEMO_FOLDER
@@ -17,7 +18,6 @@ from vrprm_reward.report.terminal import ALL_DONE, SOME_FAILED, open_console, pl
 from vrprm_reward.scoring.profile import builtin_profiles, load_profile
 
 LONGEST_THINKING = 1024
-
 
 FRAMEWORKS = ("verl", "openrlhf")
 
@@ -38,17 +38,21 @@ def doctor(
         ),
     ] = None,
     model: Annotated[
-        str, typer.Option(metavar="demo|PATH|ID", help="The checkpoint to examine.")
+        str,
+        typer.Option(
+            metavar="demo|PATH|ID", help="The checkpoint to examine.", rich_help_panel="Model"
+        ),
     ] = DEMO,
     profile: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME|PATH",
             help="Profiles to try, such as imported ones; all packaged if none.",
+            rich_help_panel="Model",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: options.Device = "auto",
+    dtype: options.DType = "auto",
 ) -> None:
     """Examine a checkpoint: tokens, templates, context, and which frame it follows.
 
@@ -72,6 +76,14 @@ def doctor(
     raise typer.Exit(ALL_DONE if ok else SOME_FAILED)
 
 
+def _print_findings(console: Console, findings: Sequence[Any]) -> None:
+    """A line for each thing looked at; adapters have findings of their own with the same fields."""
+    for finding in findings:
+        mark = "[green]ok[/]" if finding.ok else "[red]no[/]"
+        console.print(f"{mark}  {finding.what}: ", end="")
+        console.print(finding.detail, markup=False, highlight=False, soft_wrap=True)
+
+
 def _examine_framework(console: Console, framework: str, config: Path | None) -> bool:
     if framework not in FRAMEWORKS:
         raise InputError(f"{framework!r} is not examined; choose one of {', '.join(FRAMEWORKS)}")
@@ -83,14 +95,11 @@ def _examine_framework(console: Console, framework: str, config: Path | None) ->
             f"{framework} is not usable here ({error}): run this in the environment of the training"
         ) from error
     findings = checks.examine(config)
-    for finding in findings:
-        mark = "[green]ok[/]" if finding.ok else "[red]no[/]"
-        console.print(f"{mark}  {finding.what}: ", end="")
-        console.print(finding.detail, markup=False, highlight=False, soft_wrap=True)
+    _print_findings(console, findings)
     return all(finding.ok for finding in findings)
 
 
-def _examine(console: Console, model: str, names: Sequence[str], options: LocalOptions) -> bool:
+def _examine(console: Console, model: str, names: Sequence[str], local: LocalOptions) -> bool:
     from vrprm_reward import doctor as checks
 
     try:
@@ -107,20 +116,17 @@ def _examine(console: Console, model: str, names: Sequence[str], options: LocalO
         checks.without_long_thinking(load_profile(name), LONGEST_THINKING) for name in tried
     ]
     checkpoint = load_checkpoint(
-        DEMO_FOLDER if model == DEMO else model, device=options.device, dtype=options.dtype
+        DEMO_FOLDER if model == DEMO else model, device=local.device, dtype=local.dtype
     )
     own_template = checkpoint.tokenizer.chat_template
-    engine = LocalEngine(checkpoint, template=profiles[0].conversation, options=options)
+    engine = LocalEngine(checkpoint, template=profiles[0].conversation, options=local)
     findings = checks.check_checkpoint(
         engine.added_tokens,
         checkpoint.context_tokens,
         own_template if isinstance(own_template, str) else None,
         profiles[0],
     )
-    for finding in findings:
-        mark = "[green]ok[/]" if finding.ok else "[red]no[/]"
-        console.print(f"{mark}  {finding.what}: ", end="")
-        console.print(finding.detail, markup=False, highlight=False, soft_wrap=True)
+    _print_findings(console, findings)
     evidence = checks.try_profiles(engine, profiles)
     engine.close()
     table = Table(

@@ -2,13 +2,14 @@
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 from pydantic import SecretStr, ValidationError
 
-from vrprm_reward.commands.options import complete_profile, step_settings
+from vrprm_reward.commands import options
 from vrprm_reward.engines.local.options import LocalOptions
 from vrprm_reward.engines.openai.options import DEFAULT_OPENAI_OPTIONS, OpenAIOptions
 from vrprm_reward.engines.openai.urls import parse_urls
@@ -16,11 +17,11 @@ from vrprm_reward.errors import InputError, MissingExtraError
 from vrprm_reward.images import ImageSettings
 from vrprm_reward.process_reward import DEMO, load_process_reward
 from vrprm_reward.report.terminal import open_console, plain_errors
-from vrprm_reward.scoring.schedule import Schedule
 from vrprm_reward.server.settings import MIB, ServerSettings
-from vrprm_reward.steps import StepPart, StepRule
 
 _DEFAULTS = ServerSettings()
+_count = partial(typer.Option, min=1, metavar="N", rich_help_panel="Limits")
+_seconds = partial(typer.Option, metavar="S", rich_help_panel="Limits")
 _OPTIONS = {
     "tokens": "--token or --token-file",
     "unscored_reward": "--unscored-reward",
@@ -66,51 +67,19 @@ def serve(
         ),
     ] = None,
     upstream_in_flight: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Most requests at one --upstream server at one time.",
-            rich_help_panel="Limits",
-        ),
+        int, _count(help="Most requests at one --upstream server at one time.")
     ] = DEFAULT_OPENAI_OPTIONS.max_in_flight,
     upstream_seconds: Annotated[
         float,
-        typer.Option(
-            metavar="S",
-            help="How long to wait at the start for --upstream servers that do not answer yet.",
-            rich_help_panel="Limits",
+        _seconds(
+            help="How long to wait at the start for --upstream servers that do not answer yet."
         ),
     ] = _DEFAULTS.upstream_seconds,
-    profile: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|PATH",
-            help="How the model is spoken to; by default the model's usual one.",
-            autocompletion=complete_profile,
-            rich_help_panel="Model",
-        ),
-    ] = None,
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:1, …", rich_help_panel="Model")
-    ] = "auto",
-    dtype: Annotated[
-        str,
-        typer.Option(help="auto, float32, bfloat16 or float16.", rich_help_panel="Model"),
-    ] = "auto",
-    schedule: Annotated[
-        Schedule,
-        typer.Option(help="Order of the judgements; same scores.", rich_help_panel="Model"),
-    ] = "auto",
-    pass_tokens: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Bound on the tokens of one forward pass.",
-            rich_help_panel="Model",
-        ),
-    ] = None,
+    profile: options.ProfileName = None,
+    device: options.Device = "auto",
+    dtype: options.DType = "auto",
+    schedule: options.Order = "auto",
+    pass_tokens: options.PassTokens = None,
     keep_scores: Annotated[
         int,
         typer.Option(
@@ -120,22 +89,9 @@ def serve(
             rich_help_panel="Model",
         ),
     ] = 0,
-    split: Annotated[
-        StepRule,
-        typer.Option(help="How a response is cut into steps.", rich_help_panel="Steps"),
-    ] = "vrprm",
-    separator: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT",
-            help=r"What stands between steps; \n, \t, \r and \\ are understood.",
-            rich_help_panel="Steps",
-        ),
-    ] = None,
-    part: Annotated[
-        StepPart,
-        typer.Option(help="Which part of a response is judged.", rich_help_panel="Steps"),
-    ] = "all",
+    split: options.Split = "vrprm",
+    separator: options.Separator = None,
+    part: options.Part = "all",
     host: Annotated[str, typer.Option(help="Name or address to bind to.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 chooses a free one.")] = 8000,
     unscored_reward: Annotated[
@@ -179,69 +135,26 @@ def serve(
         ),
     ] = None,
     max_body_mb: Annotated[
-        int,
-        typer.Option(
-            "--max-body-mb",
-            min=1,
-            metavar="N",
-            help="Largest body of a request, in MiB.",
-            rich_help_panel="Limits",
-        ),
+        int, _count(help="Largest body of a request, in MiB.")
     ] = _DEFAULTS.max_body_bytes // MIB,
-    max_batch: Annotated[
-        int,
-        typer.Option(
-            min=1, metavar="N", help="Most rollouts in one request.", rich_help_panel="Limits"
-        ),
-    ] = _DEFAULTS.max_batch,
+    max_batch: Annotated[int, _count(help="Most rollouts in one request.")] = _DEFAULTS.max_batch,
     max_images: Annotated[
-        int,
-        typer.Option(
-            min=1, metavar="N", help="Most images of one rollout.", rich_help_panel="Limits"
-        ),
+        int, _count(help="Most images of one rollout.")
     ] = _DEFAULTS.images.max_images,
     queue: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Requests to /v1/score inside at one time; beyond: 503.",
-            rich_help_panel="Limits",
-        ),
+        int, _count(help="Requests to /v1/score inside at one time; beyond: 503.")
     ] = _DEFAULTS.queue,
     reward_queue: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Requests to /get_reward inside at one time; beyond they wait.",
-            rich_help_panel="Limits",
-        ),
+        int, _count(help="Requests to /get_reward inside at one time; beyond they wait.")
     ] = _DEFAULTS.reward_queue,
     max_running: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Rollouts with the model at one time.",
-            rich_help_panel="Limits",
-        ),
+        int, _count(help="Rollouts with the model at one time.")
     ] = _DEFAULTS.max_running,
     score_seconds: Annotated[
-        float,
-        typer.Option(
-            metavar="S",
-            help="Longest time of a request to /v1/score; then 504.",
-            rich_help_panel="Limits",
-        ),
+        float, _seconds(help="Longest time of a request to /v1/score; then 504.")
     ] = _DEFAULTS.score_seconds,
     drain_seconds: Annotated[
-        float,
-        typer.Option(
-            metavar="S",
-            help="Longest time to finish after SIGTERM.",
-            rich_help_panel="Limits",
-        ),
+        float, _seconds(help="Longest time to finish after SIGTERM.")
     ] = _DEFAULTS.drain_seconds,
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], typer.Option(help="What is logged.")
@@ -252,7 +165,7 @@ def serve(
     Ends on SIGTERM with status 0 when everything that was let in is answered, 1 when something
     had to be given up; 2: it could not start.
     """
-    steps = step_settings(split, separator, part)
+    steps = options.step_settings(split, separator, part)
     with plain_errors(open_console(sys.stderr)):
         local = LocalOptions(device=device, dtype=dtype, pass_tokens=pass_tokens)
         openai = OpenAIOptions(

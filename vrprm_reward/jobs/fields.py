@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from vrprm_reward.errors import ImageSourceError, RowError, StepError
-from vrprm_reward.image_urls import path_of_file_url
 from vrprm_reward.images import ImageSettings
+from vrprm_reward.images.urls import path_of_file_url
 from vrprm_reward.steps import join_steps, locate_steps
 from vrprm_reward.types import Problem, Step
 

@@ -10,8 +10,8 @@ from urllib.parse import quote
 from PIL import Image
 
 from vrprm_reward.errors import ImageError
-from vrprm_reward.image_bytes import encoded_image
 from vrprm_reward.images import ImageSettings, load_image
+from vrprm_reward.images.encoded import encoded_image
 
 ImageMode = Literal["embed", "link"]
 

@@ -13,8 +13,8 @@ import httpx2
 from vrprm_reward.engines.openai.errors import ServerAnswerError
 from vrprm_reward.engines.openai.http import PassingFailure, call
 from vrprm_reward.errors import InputError
-from vrprm_reward.image_bytes import encoded_image
 from vrprm_reward.images import DEFAULT_SETTINGS, ImageSettings
+from vrprm_reward.images.encoded import encoded_image
 from vrprm_reward.types import Problem
 
 SEPARATOR = "\n\n"

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from vrprm_reward.background import BackgroundLoop
-from vrprm_reward.engines.engine import Engine
+from vrprm_reward.engines.engine import Engine, Generation
 from vrprm_reward.errors import (
     EngineError,
     InputError,
@@ -26,6 +26,7 @@ from vrprm_reward.scoring.parse import Thought, probability
 from vrprm_reward.scoring.profile import Profile
 from vrprm_reward.scoring.render import Case
 from vrprm_reward.scoring.schedule import Schedule, Schedules, at_once, fixed_point, lockstep
+from vrprm_reward.scoring.too_long import told_apart
 from vrprm_reward.scoring.untrusted import Neutraliser
 from vrprm_reward.steps import Splitter, StepSettings, split_steps, split_with
 from vrprm_reward.types import ProcessScore, Rollout, Status, Step, Usage
@@ -201,7 +202,15 @@ class VRPRMScorer:
             tokens.append(judgement.prompt_tokens)
             return probability(judgement)
 
-        found: Schedules = await self._order(engine, len(steps), at_work)(ask, len(steps))
+        async def ask_for_short(short: Case) -> int:
+            prompt = self._frame.judge(profile, short, shown_thought, ())
+            return (await engine.judge(prompt, share=share)).prompt_tokens
+
+        reserve = 0
+        if profile.think is not None and "thinking_truncated" in thought.flags:
+            reserve = profile.think.max_tokens - usage.generated_tokens
+        async with told_apart(case, ask_for_short, reserve=reserve):
+            found: Schedules = await self._order(engine, len(steps), at_work)(ask, len(steps))
         score = ProcessScore(
             status="scored",
             steps=steps,
@@ -236,12 +245,16 @@ class VRPRMScorer:
         rules = self.profile.think
         if rules is None:
             return Thought(""), Usage()
-        generation = await engine.generate(
-            think_prompt(self.profile, case),
-            max_tokens=rules.max_tokens,
-            stop=self._frame.stop(self.profile),
-            share=share,
-        )
+
+        async def think(shown: Case, max_tokens: int) -> Generation:
+            prompt, stop = think_prompt(self.profile, shown), self._frame.stop(self.profile)
+            return await engine.generate(prompt, max_tokens=max_tokens, stop=stop, share=share)
+
+        async def think_of_short(short: Case) -> int:
+            return (await think(short, 1)).prompt_tokens
+
+        async with told_apart(case, think_of_short):
+            generation = await think(case, rules.max_tokens)
         generation = replace(generation, text=safe.generated(generation.text))
         thought = self._frame.read(generation, self.profile, case)
         if rules.truncated == "unscore" and "thinking_truncated" in thought.flags:

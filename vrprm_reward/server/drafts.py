@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from vrprm_reward.errors import ImageError, ImageLimitError, ImageSourceError, StepError, VRPRMError
-from vrprm_reward.image_bytes import encoded_image
-from vrprm_reward.image_urls import ANY_HOST, path_of_file_url
 from vrprm_reward.images import ImageSettings
+from vrprm_reward.images.encoded import encoded_image
+from vrprm_reward.images.urls import ANY_HOST, path_of_file_url
 from vrprm_reward.process_reward import ProcessReward
 from vrprm_reward.server.schema import ErrorItem, Refusal, RolloutItem
 from vrprm_reward.steps import locate_steps

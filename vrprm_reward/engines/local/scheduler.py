@@ -10,14 +10,12 @@ import logging
 import queue
 import threading
 import time
-from collections import Counter
 from collections.abc import Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-import numpy as np
 import torch
 
 from vrprm_reward.engines.engine import Generation, Judgement
@@ -25,13 +23,9 @@ from vrprm_reward.engines.local.cost import PassCost
 from vrprm_reward.engines.local.encode import PromptEncoder
 from vrprm_reward.engines.local.kv_pool import KVPool
 from vrprm_reward.engines.local.packed import PackedModel, Segment
-from vrprm_reward.engines.local.sequences import (
-    WORTH_SHARING,
-    Job,
-    Sequence,
-    common_prefix,
-    longer_prefix,
-)
+from vrprm_reward.engines.local.segments import next_segment, note_computed
+from vrprm_reward.engines.local.sequences import Job
+from vrprm_reward.engines.local.starting import start_jobs
 from vrprm_reward.engines.local.vision import Vision
 from vrprm_reward.errors import EngineClosedError, EngineError, VRPRMError
 
@@ -146,7 +140,11 @@ class Scheduler:
         while self._receive():
             self._drop_cancelled()
             try:
-                self._start_jobs()
+                if self._deterministic:
+                    self._waiting.sort(key=lambda job: job.rank)
+                self._waiting = start_jobs(
+                    self._waiting, self._running, self._pool, pass_tokens=self._pass_tokens
+                )
                 segments, jobs = self._next_pass()
                 if segments:
                     self._pass(segments, jobs)
@@ -209,59 +207,6 @@ class Scheduler:
             self._retire(job)
         self._waiting = [job for job in self._waiting if not job.future.cancelled()]
 
-    # --- starting -----------------------------------------------------------------------------
-
-    def _start_jobs(self) -> None:
-        if self._deterministic:
-            self._waiting.sort(key=lambda job: job.rank)
-        same_share = Counter(job.share for job in self._waiting)
-        refused = []
-        full = False
-        for job in self._waiting:
-            newcomer = self._pool.get(job.share) is None
-            if (newcomer and full) or not self._start(job, siblings=same_share[job.share] - 1):
-                full = full or (newcomer and not self._pool.has_room(job.need))
-                refused.append(job)
-            else:
-                self._running.append(job)
-        self._waiting = refused
-
-    def _start(self, job: Job, siblings: int) -> bool:
-        """Give a job its sequence, if that is free and no better prefix is on its way."""
-        sequence = self._pool.get(job.share)
-        if sequence is not None and sequence.writer is not None:
-            return False
-        if sequence is not None and self._can_branch(job, sequence, siblings):
-            job.sequence, job.keep = sequence, False
-            job.done = min(common_prefix(sequence.known, job.prompt.keys), len(job) - 1)
-            sequence.readers += 1
-            self._pool.touch(sequence)
-            return True
-        if sequence is not None and sequence.readers:
-            return False
-        if self._better_prefix_is_coming(job):
-            return False
-        sequence = self._pool.admit(job)
-        if sequence is None:
-            return False
-        self._pool.fill_from_others(sequence, job)
-        job.sequence, job.keep, job.done = sequence, True, sequence.filled
-        sequence.writer = job
-        return True
-
-    def _can_branch(self, job: Job, sequence: Sequence, siblings: int) -> bool:
-        """Whether a judgement may read the sequence without changing it, beside its siblings."""
-        if job.generates or not (siblings or sequence.readers):
-            return False
-        shared = common_prefix(sequence.known, job.prompt.keys)
-        return shared >= WORTH_SHARING and len(job) - shared <= self._pass_tokens
-
-    def _better_prefix_is_coming(self, job: Job) -> bool:
-        keys = job.prompt.keys
-        writers = [running for running in self._running if running.keep and not running.written]
-        have = self._pool.longest_known(keys, job.share) if writers else 0
-        return any(longer_prefix(writer.prompt.keys, keys, have) > have for writer in writers)
-
     # --- one pass -----------------------------------------------------------------------------
 
     def _next_pass(self) -> tuple[list[Segment], list[Job]]:
@@ -276,7 +221,7 @@ class Scheduler:
                 continue
             if not self._see_images(job):
                 continue
-            segment = self._segment(job, left)
+            segment = next_segment(job, left)
             left -= len(segment.ids)
             segments.append(segment)
             jobs.append(job)
@@ -292,37 +237,6 @@ class Scheduler:
                     self._fail([job], error)
                 return False
         return True
-
-    def _segment(self, job: Job, left: int) -> Segment:
-        assert job.sequence is not None
-        cache = job.sequence.cache
-        if job.written:
-            at = len(job) + len(job.written) - 1
-            cache.reserve(at + 1, keep=at)
-            position = int(job.prompt.positions[:, -1].max()) + len(job.written)
-            return Segment(
-                cache,
-                start=at,
-                ids=np.array(job.written[-1:], dtype=np.int64),
-                positions=np.full((3, 1), position, dtype=np.int64),
-                visual=np.full(1, -1, dtype=np.int64),
-                features=None,
-                keep=True,
-                logits=True,
-            )
-        start = job.done
-        end = min(len(job), start + left) if job.keep else len(job)
-        visual = job.prompt.visual[start:end]
-        return Segment(
-            cache,
-            start=start,
-            ids=job.prompt.ids[start:end],
-            positions=job.prompt.positions[:, start:end],
-            visual=visual,
-            features=job.features,
-            keep=job.keep,
-            logits=end == len(job),
-        )
 
     def _pass(self, segments: list[Segment], jobs: list[Job]) -> None:
         began = time.monotonic()
@@ -342,7 +256,7 @@ class Scheduler:
         self.cost.note(tokens, self._last_pass)
         row = 0
         for segment, job in zip(segments, jobs, strict=True):
-            self._advance(job, segment)
+            note_computed(job, segment)
             if segment.logits:
                 self._answer(job, answers[0][row], answers[1][row])
                 row += 1
@@ -350,17 +264,6 @@ class Scheduler:
     def _verdicts(self, logits: torch.Tensor) -> list[tuple[float, float]]:
         log_p = logits.log_softmax(-1)[:, list(self._encoder.verdict_ids)]
         return [(float(l0), float(l1)) for l0, l1 in log_p.tolist()]
-
-    def _advance(self, job: Job, segment: Segment) -> None:
-        assert job.sequence is not None
-        end = segment.start + len(segment.ids)
-        if not job.written:
-            job.done = end
-        if job.keep:
-            sequence = job.sequence
-            if end > len(sequence.keys):
-                sequence.keys = np.concatenate([sequence.keys, segment.ids])
-            sequence.filled = end
 
     def _answer(self, job: Job, token: int, verdict: tuple[float, float]) -> None:
         if not job.generates:

@@ -10,16 +10,10 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from vrprm_reward.errors import ImageFormatError, ImageLimitError
-from vrprm_reward.images import (
-    DEFAULT_SETTINGS,
-    FinalImage,
-    ImageSettings,
-    check_size,
-    load_image,
-    open_image,
-    read_source,
-)
+from vrprm_reward.images.files import opened_image
+from vrprm_reward.images.final import FinalImage
+from vrprm_reward.images.pixels import load_image
+from vrprm_reward.images.settings import DEFAULT_SETTINGS, ImageSettings
 from vrprm_reward.types import ImageSource
 
 
@@ -51,20 +45,8 @@ def encoded_image(source: ImageSource, settings: ImageSettings = DEFAULT_SETTING
     """
     if isinstance(source, Image.Image):
         return EncodedImage(FinalImage(load_image(source, settings)).png(), "image/png")
-    name, data = read_source(source, settings)
-    if len(data) > settings.max_bytes:
-        raise ImageLimitError(
-            f"{name} has more than max_bytes = {settings.max_bytes:,} bytes: make it smaller, or "
-            "raise max_bytes"
-        )
-    with open_image(data, name, settings) as image:
-        check_size(image, name, settings)
-        if getattr(image, "is_animated", False):
-            raise ImageFormatError(
-                f"{name} is animated: save the frame that the policy saw as a PNG and use that"
-            )
-        media_type = f"image/{(image.format or 'png').lower()}"
-    return EncodedImage(data, media_type)
+    with opened_image(source, settings) as (_, data, image):
+        return EncodedImage(data, f"image/{(image.format or 'png').lower()}")
 
 
 def image_key(source: ImageSource) -> object:
