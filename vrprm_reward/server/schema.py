@@ -252,7 +252,13 @@ _DETAILS = {
     "prompt_mismatch": "The query does not begin with its prompt.",
     "server_timeout": "The server did not get to this rollout in time.",
 }
-_OWN_WORDS = {"response_empty", "too_many_steps", "response_too_long", "prompt_too_long"}
+_OWN_WORDS = {
+    "response_empty",
+    "too_many_steps",
+    "response_too_long",
+    "prompt_too_long",
+    "problem_too_long",
+}
 """Reasons whose details hold nothing but numbers and names of settings."""
 
 
