@@ -190,6 +190,9 @@ def train(
     ] = None,
     first_stage: Annotated[str, typer.Option(help="Where to begin.")] = STAGES[0].name,
     rate: Annotated[float, typer.Option(help="Multiplies the learning rates.")] = 1.0,
+    noisy: Annotated[
+        float, typer.Option(help="Share of examples with text around steps that claims nothing.")
+    ] = 0.0,
 ) -> None:
     """Train the demo checkpoint and write it as a transformers folder in float16."""
     console = Console()
@@ -219,7 +222,7 @@ def train(
         for stage, updates in stages:
             rng = random.Random(f"{seed} {stage.name}")
             if stage.shares:
-                samples = random_samples(rng, profiles, encoder, stage.shares)
+                samples = random_samples(rng, profiles, encoder, stage.shares, noisy)
                 drawn = batches(samples, rng, stage.batch_tokens)
                 asked: Iterator[dict[str, torch.Tensor]] = (
                     losses(model, encoder, batch) for batch in drawn
