@@ -26,7 +26,7 @@ from vrprm_reward.scoring.parse import Thought, probability
 from vrprm_reward.scoring.profile import Profile
 from vrprm_reward.scoring.render import Case
 from vrprm_reward.scoring.schedule import Schedule, Schedules, at_once, fixed_point, lockstep
-from vrprm_reward.scoring.untrusted import Neutraliser
+from vrprm_reward.scoring.untrusted import Neutraliser, ShownText
 from vrprm_reward.steps import Splitter, StepSettings, split_steps, split_with
 from vrprm_reward.types import ProcessScore, Rollout, Status, Step, Usage
 
@@ -164,6 +164,10 @@ class VRPRMScorer:
         finally:
             engine.release(share)
 
+    def _shown(self, engine: Engine) -> ShownText:
+        """What untrusted text becomes before it is shown to the engine."""
+        return Neutraliser(self.profile, engine.added_tokens)
+
     def _order(self, engine: Engine, steps: int, at_work: int) -> Callable[..., Any]:
         if self._frame.independent:
             return at_once
@@ -182,7 +186,7 @@ class VRPRMScorer:
     ) -> ProcessScore:
         profile = self.profile
         problem = rollout.problem
-        safe = Neutraliser(profile, engine.added_tokens)
+        safe = self._shown(engine)
         pictures = await asyncio.to_thread(
             final_pixels, problem.images, profile.pixels, self._images
         )
@@ -216,7 +220,7 @@ class VRPRMScorer:
 
     def _safe_case(
         self,
-        safe: Neutraliser,
+        safe: ShownText,
         rollout: Rollout,
         steps: tuple[Step, ...],
         pictures: tuple[FinalImage, ...],
@@ -231,7 +235,7 @@ class VRPRMScorer:
         )
 
     async def _think(
-        self, engine: Engine, case: Case, safe: Neutraliser, share: object
+        self, engine: Engine, case: Case, safe: ShownText, share: object
     ) -> tuple[Thought, Usage]:
         rules = self.profile.think
         if rules is None:
