@@ -154,3 +154,16 @@ def test_the_learning_rate_warms_up_and_then_falls_in_a_straight_line():
     rates = [learning_rate(update, 1000) for update in (0, 24, 49, 500, 750, 1000)]
     assert rates[:3] == pytest.approx([0.02, 0.5, 1 - 0.99 * 0.049])
     assert rates[3:] == pytest.approx([0.505, 0.2575, 0.01])
+
+
+def test_noise_makes_prompts_longer_and_asks_for_the_same_kinds_of_words(encoder):
+    profiles = {"demo": (load_profile("demo"), 1.0)}
+    plain, noisy = (
+        [*islice(random_samples(random.Random(2), profiles, encoder, {"think": 1.0}, share), 20)]
+        for share in (0.0, 1.0)
+    )
+    assert sum(map(len, noisy)) > 1.15 * sum(map(len, plain))
+    tasks = [
+        {target.task for sample in found for target in sample.targets} for found in (plain, noisy)
+    ]
+    assert tasks[0] == tasks[1]

@@ -1,4 +1,7 @@
-"""`vrprm-reward evaluate`: how well a process reward judges, on benchmarks with step labels."""
+"""`vrprm-reward evaluate`: how well a process reward judges, on benchmarks with step labels.
+
+The command of the robustness suite, which is mounted here, stands in `robustness`.
+"""
 
 import json
 import sys
@@ -13,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vrprm_reward.commands import options
+from vrprm_reward.commands import options, robustness
 from vrprm_reward.engines.local.options import LocalOptions
 from vrprm_reward.errors import InputError
 from vrprm_reward.evaluation.metrics import OFFICIAL, Measured
@@ -39,11 +42,13 @@ VISUALPRM = 0.85
 """The threshold that VisualPRM is evaluated at."""
 
 app = typer.Typer(
-    help="Measure a reward model on labelled benchmarks.",
+    help="Measure a reward model: on labelled benchmarks, and under attack.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.command("robustness", epilog=robustness.EPILOG)(robustness.robustness)
 
 EPILOG = """\
 [bold]Examples[/]

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 PROFILES = {
-    "demo": 0.3,
+    "demo": 0.25,
     "multi_turn": 0.1,
-    "answer_block": 0.22,
-    "score_json": 0.2,
+    "answer_block": 0.23,
+    "score_json": 0.24,
     "boxed_continuation": 0.18,
 }
 """Packaged profiles the checkpoint is trained to follow, with their share of the samples."""
@@ -28,6 +28,9 @@ class Stage:
     shares: dict[str, float]
     """Shares of the kinds of samples; none for looking, which has no text."""
 
+    noisy: float = 0.0
+    """Share of whole examples with text around the steps that claims nothing (see `noise`)."""
+
 
 STAGES = (
     Stage("look", 80, 1, 0, {}),
@@ -48,6 +51,7 @@ STAGES = (
             "judge": 0.08,
             "verdicts": 0.26,
         },
+        noisy=0.3,
     ),
 )
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from vrprm_reward.demo import world
 from vrprm_reward.demo.moves import NOTHING, NUMBERS, RELATIONS
+from vrprm_reward.demo.noise import Noise
 from vrprm_reward.demo.scene import COLOURS, KINDS, PLACES, SHAPES, draw, random_scene
 from vrprm_reward.engines.engine import Message, Prompt
 from vrprm_reward.engines.local.encode import PromptEncoder
@@ -184,11 +185,19 @@ def random_samples(
     profiles: Mapping[str, tuple[Profile, float]],
     encoder: PromptEncoder,
     shares: Mapping[str, float],
+    noisy: float = 0.0,
 ) -> Iterator[Sample]:
-    """Endless samples: `shares` of each kind of sample, over profiles by their weights."""
+    """Endless samples: `shares` of each kind of sample, over profiles by their weights.
+
+    In the share `noisy` of whole examples, text that claims nothing stands around the steps.
+    """
     weights = [weight for _, weight in profiles.values()]
+    noises = {name: Noise(profile, encoder.added_tokens) for name, (profile, _) in profiles.items()}
     while True:
-        profile = rng.choices([profile for profile, _ in profiles.values()], weights)[0]
+        name = rng.choices(list(profiles), weights)[0]
+        profile = profiles[name][0]
+        # Without noise nothing is drawn for it, so that a seed gives the samples it always gave.
+        noise = noises[name] if noisy and rng.random() < noisy else None
         task = rng.choices(list(shares), list(shares.values()))[0]
         if task == "see":
             yield see_sample(rng, profile, encoder)
@@ -210,12 +219,14 @@ def random_samples(
         if task == "verdicts":
             # Where half of the steps are wrong, a verdict can only be looked up.
             if profile.frame == "score_json":
-                yield think_sample(world.quiz_example(rng), profile, encoder)
+                example = _with(noise, world.quiz_example(rng), rng)
+                yield think_sample(example, profile, encoder)
             else:
                 many = rng.choice((world.drill_example, world.quiz_example))
-                yield judge_sample(_maybe_partial(many(rng), rng), profile, encoder)
+                example = _with(noise, _maybe_partial(many(rng), rng), rng)
+                yield judge_sample(example, profile, encoder)
             continue
-        example = _maybe_partial(world.random_example(rng), rng)
+        example = _with(noise, _maybe_partial(world.random_example(rng), rng), rng)
         if task == "check":
             yield check_sample(example, world.notes(example.scene), profile, encoder)
             continue
@@ -231,6 +242,10 @@ def _maybe_partial(example: world.Example, rng: random.Random) -> world.Example:
     if rng.random() < 0.85:
         return example
     return replace(example, steps=example.steps[: rng.randint(1, len(example.steps))])
+
+
+def _with(noise: Noise | None, example: world.Example, rng: random.Random) -> world.Example:
+    return example if noise is None else noise.around(example, rng)
 
 
 WORD_REPEATS = 100

@@ -149,8 +149,9 @@ def _asked(
     if not stage.shares:
         return look_losses(model, encoder, demo_profile("demo"), rng, PICTURES)
     profiles = {name: (demo_profile(name), weight) for name, weight in PROFILES.items()}
-    samples = random_samples(rng, profiles, encoder, stage.shares)
-    return (losses(model, encoder, batch) for batch in batches(samples, rng, stage.batch_tokens))
+    samples = random_samples(rng, profiles, encoder, stage.shares, stage.noisy)
+    drawn = batches(samples, rng, stage.batch_tokens)
+    return (losses(model, encoder, batch) for batch in drawn)
 
 
 class Record:

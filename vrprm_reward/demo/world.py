@@ -48,10 +48,13 @@ class WorldStep:
 
     sentence: Sentence
 
+    written: str | None = None
+    """Its text, where more is written than the sentence."""
+
     @property
     def text(self) -> str:
         """The step as the policy writes it."""
-        return plain(self.sentence)
+        return plain(self.sentence) if self.written is None else self.written
 
     @property
     def label(self) -> int:

@@ -118,6 +118,11 @@ class OfflineJob(Generic[R]):
         """Rows that cannot be used."""
         return len(self._bad)
 
+    @property
+    def output(self) -> Path | None:
+        """The output file, or None where nothing is kept."""
+        return self._settings.output
+
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             settings = self._settings

@@ -27,7 +27,7 @@ from vrprm_reward.scoring.profile import Profile
 from vrprm_reward.scoring.render import Case
 from vrprm_reward.scoring.schedule import Schedule, Schedules, at_once, fixed_point, lockstep
 from vrprm_reward.scoring.too_long import told_apart
-from vrprm_reward.scoring.untrusted import Neutraliser
+from vrprm_reward.scoring.untrusted import Neutraliser, ShownText
 from vrprm_reward.steps import Splitter, StepSettings, split_steps, split_with
 from vrprm_reward.types import ProcessScore, Rollout, Status, Step, Usage
 
@@ -165,6 +165,10 @@ class VRPRMScorer:
         finally:
             engine.release(share)
 
+    def _shown(self, engine: Engine) -> ShownText:
+        """What untrusted text becomes before it is shown to the engine."""
+        return Neutraliser(self.profile, engine.added_tokens)
+
     def _order(self, engine: Engine, steps: int, at_work: int) -> Callable[..., Any]:
         if self._frame.independent:
             return at_once
@@ -183,7 +187,7 @@ class VRPRMScorer:
     ) -> ProcessScore:
         profile = self.profile
         problem = rollout.problem
-        safe = Neutraliser(profile, engine.added_tokens)
+        safe = self._shown(engine)
         pictures = await asyncio.to_thread(
             final_pixels, problem.images, profile.pixels, self._images
         )
@@ -225,7 +229,7 @@ class VRPRMScorer:
 
     def _safe_case(
         self,
-        safe: Neutraliser,
+        safe: ShownText,
         rollout: Rollout,
         steps: tuple[Step, ...],
         pictures: tuple[FinalImage, ...],
@@ -240,7 +244,7 @@ class VRPRMScorer:
         )
 
     async def _think(
-        self, engine: Engine, case: Case, safe: Neutraliser, share: object
+        self, engine: Engine, case: Case, safe: ShownText, share: object
     ) -> tuple[Thought, Usage]:
         rules = self.profile.think
         if rules is None:

@@ -22,6 +22,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Protocol
 
 from vrprm_reward.scoring.profile import Profile
 from vrprm_reward.scoring.render import PLACEHOLDER, step_number
@@ -36,6 +37,22 @@ _BLANK_LETTERS = frozenset("\u115f\u1160\u2800")
 
 _COMPOSES_WITH_DELIMITER = "\u0338"
 """Normalised to NFC, this sign and the `>` before it become one character."""
+
+
+class ShownText(Protocol):
+    """What untrusted text becomes before a judge sees it."""
+
+    def text(self, text: str) -> str:
+        """Text that stands in a prompt on lines of its own."""
+        ...
+
+    def step(self, index: int, text: str) -> str:
+        """Text of step `index`, which a prompt shows behind its number."""
+        ...
+
+    def generated(self, text: str) -> str:
+        """Text the reward model generated, before it is read."""
+        ...
 
 
 class Neutraliser:
