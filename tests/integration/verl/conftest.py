@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from tests.integration.processes import ROOT
+from vrprm_reward.process_reward import DEMO_FOLDER
 
 SECONDS = 900
 """For one test with what it sets up: each of verl's workers imports verl for up to a minute."""
@@ -22,6 +23,24 @@ def cluster():
 
     with ray_cluster():
         yield
+
+
+@pytest.fixture(scope="session")
+def reward_loops(cluster):
+    """verl's reward workers, for as many tests in a row as ask for the same ones."""
+    from tests.integration.verl.harness import RewardLoops
+
+    found = RewardLoops()
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """The policy's."""
+    from verl.utils import hf_tokenizer
+
+    return hf_tokenizer(str(DEMO_FOLDER))
 
 
 @pytest.fixture(scope="session")

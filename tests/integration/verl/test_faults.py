@@ -1,8 +1,8 @@
 """What rows, metrics and logs say when things go wrong, through verl's V1 chain."""
 
 import json
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
@@ -58,8 +58,8 @@ def rows_of(run, batch):
 
 
 @pytest.fixture(scope="module")
-def found(cluster, shapes, tmp_path_factory):
-    """One batch with every kind of trouble, and one after its server has been killed."""
+def found(reward_loops, shapes, tmp_path_factory):
+    """One batch with every kind of trouble; its server is killed before the last response comes."""
     folder = tmp_path_factory.mktemp("faults")
     tiny = Image.new("RGB", (3, 3), "red")
     rows = [
@@ -67,25 +67,20 @@ def found(cluster, shapes, tmp_path_factory):
         for kind, question in QUESTIONS.items()
     ]
     write_data(folder / "train.parquet", rows)
-    policy = ScriptedPolicy(RESPONSES, delays={"Late": 30.0})
-    with vrprm_serve(folder) as server:
+    policy = ScriptedPolicy(RESPONSES, gates={"Late": folder / "open"})
+    with vrprm_serve(folder) as server, ThreadPoolExecutor() as threads:
         config = config_for(server.url, "+reward.vrprm.timeout=20")
-        run = V1Run(config, policy)
-        prompts = prompts_of(config, folder / "train.parquet")
-
-        def kill():
+        run = V1Run(config, policy, reward_loops.of(config))
+        rollout = threads.submit(run.rollout, prompts_of(config, folder / "train.parquet"))
+        try:
             end = time.monotonic() + 120
-            while time.monotonic() < end:
-                tags = run._tq.kv_list(partition_id="train").get("train", {})
-                if len([key for key in tags if key.endswith("_0_0")]) >= len(QUESTIONS) - 1:
-                    break
+            while len([key for key in run.tags() if key.endswith("_0_0")]) < len(QUESTIONS) - 1:
+                assert time.monotonic() < end, run.tags()
                 time.sleep(0.1)
+        finally:
             server.kill()
-
-        killer = threading.Thread(target=kill)
-        killer.start()
-        batch = run.rollout(prompts)
-        killer.join()
+            (folder / "open").touch()
+        batch = rollout.result()
         yield run, batch, rows_of(run, batch), run.states
         run.close()
 
