@@ -70,24 +70,23 @@ def config_of(*overrides: str) -> DictConfig:
 
 
 @contextlib.contextmanager
-def ray_cluster(**variables: str) -> Iterator[None]:
-    """Ray on this machine. Workers import the tree that the tests import."""
+def ray_cluster() -> Iterator[Path]:
+    """Ray on this machine; the folder of its logs. Workers import the tree that the tests do."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "adapters"), os.environ.get("PYTHONPATH", "")])
     environment = {
         "PYTHONPATH": path,
         "VERL_USE_EXTERNAL_MODULES": "vrprm_verl",
         "OMP_NUM_THREADS": "1",
         "TRANSFER_QUEUE_ENABLE": "1",
-        **variables,
     }
-    ray.init(
+    context = ray.init(
         num_cpus=16,
         include_dashboard=False,
         runtime_env={"env_vars": environment},
         log_to_driver=True,
     )
     try:
-        yield
+        yield Path(context.address_info["session_dir"]) / "logs"
     finally:
         ray.shutdown()
 

@@ -81,7 +81,8 @@ def found(reward_loops, shapes, tmp_path_factory):
             server.kill()
             (folder / "open").touch()
         batch = rollout.result()
-        yield run, batch, rows_of(run, batch), run.states
+        unreachable = f"(server_unreachable): {server.url} cannot be reached"
+        yield run, batch, rows_of(run, batch), run.states, unreachable
         run.close()
 
 
@@ -140,6 +141,13 @@ def test_the_metrics_of_that_batch_count_each_reason(found):
     assert metrics["vrprm/unscorable_share"] == pytest.approx(2 / 6)
     for reason in ("image_limit", "response_empty", "too_many_steps", "server_unreachable"):
         assert metrics[f"vrprm/reason/{reason}"] == pytest.approx(1 / 6)
+
+
+def test_the_reward_workers_log_says_each_reason_once_with_its_sentence(found, cluster):
+    text = "".join(path.read_text() for path in cluster.glob("worker-*.err"))
+    lines = [line for line in text.splitlines() if "a rollout has no score" in line]
+    for words in ("(image_limit): PIL image (mode RGB) is 3 x 3 pixels", found[4]):
+        assert len([line for line in lines if words in line]) == 1, lines
 
 
 def test_the_trainers_advantage_step_stops_beyond_the_stated_share(found):

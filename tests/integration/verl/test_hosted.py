@@ -97,7 +97,7 @@ def test_a_colocated_reward_model_under_the_v0_trainer(
 
 
 def test_a_colocated_reward_model_under_the_v1_trainer_knows_outcomes_by_our_loops(
-    reward_loops, router, tokenizer, shapes, data
+    reward_loops, router, tokenizer, shapes, metrics_patch, data
 ):
     from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
@@ -118,5 +118,7 @@ def test_a_colocated_reward_model_under_the_v1_trainer_knows_outcomes_by_our_loo
         rows = list(zip(found["uid"], ids, found["rm_scores"].unbind(), strict=True))
         check_batch(router.url, tokenizer, shapes, rows, advantages)
         assert router.asleep == [False, True]
+        metrics = run.metrics(batch)
+        assert (metrics["vrprm/masked_share"], metrics["vrprm/outcome/mean"]) == (0, 0.5)
     finally:
         run.close()

@@ -85,3 +85,10 @@ class V0Run:
         )
         found: torch.Tensor = done.batch["advantages"]
         return found
+
+    def metrics(self, batch: DataProto) -> dict[str, float]:
+        """What verl's trainer logs of a batch that has its advantages."""
+        from verl.trainer.ppo import ray_trainer
+
+        found: dict[str, float] = ray_trainer.compute_data_metrics(batch=batch, use_critic=False)
+        return found

@@ -6,7 +6,7 @@ from typing import Any
 
 import ray
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
 class V1Run:
@@ -82,8 +82,8 @@ class V1Run:
 
     def tags(self, partition: str = "train") -> dict[str, dict[str, Any]]:
         """The state of everything in a partition of the queue, prompts and their outputs."""
-        found: dict[str, dict[str, Any]] = self._tq.kv_list(partition_id=partition)[partition]
-        return found
+        partitions: dict[str, dict[str, dict[str, Any]]] = self._tq.kv_list(partition_id=partition)
+        return partitions.get(partition, {})
 
     def get(self, batch: Any, *fields: str) -> Any:
         """Fields of a batch from the queue."""
@@ -91,9 +91,26 @@ class V1Run:
             keys=batch.keys, partition_id=batch.partition_id, select_fields=list(fields)
         )
 
-    def advantages(self, batch: Any) -> list[torch.Tensor]:
-        """verl's own advantage step, and what it wrote."""
+    def advantages(self, batch: Any, estimator: str | None = None) -> list[torch.Tensor]:
+        """verl's own advantage step, and what it wrote. `estimator`: None for the configured."""
         from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
-        PPOTrainer._compute_advantage(SimpleNamespace(config=self.config), batch, {})
+        algorithm = {} if estimator is None else {"adv_estimator": estimator}
+        config = OmegaConf.merge(self.config, {"algorithm": algorithm})
+        PPOTrainer._compute_advantage(SimpleNamespace(config=config), batch, {})
         return list(self.get(batch, "advantages")["advantages"].unbind())
+
+    def metrics(self, batch: Any) -> dict[str, float]:
+        """What verl's trainer logs of a batch that has its advantages."""
+        from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+
+        trainer = SimpleNamespace(
+            config=self.config,
+            use_critic=False,
+            _rollout_moe_lb_metrics_accumulator=None,
+            _get_n_gpus_for_throughput=lambda: 1,
+        )
+        found: dict[str, float] = {}
+        timing = {"step": 1.0, "gen": 1.0, "adv": 0.1}
+        PPOTrainer._compute_metrics(trainer, batch, found, timing, 1, 0)
+        return found
