@@ -32,6 +32,7 @@ integration: $(INTEGRATION_VENV)/.installed
 soak: $(INTEGRATION_VENV)/.installed $(VENV)/.installed-dev
 	$(INTEGRATION_BIN)/python -m benchmarks.soak_server
 	$(INTEGRATION_BIN)/python -m benchmarks.soak_replicas
+	PYTHONPATH=$(CURDIR):$(CURDIR)/adapters $(INTEGRATION_BIN)/python -W ignore -m benchmarks.verl_rows
 	$(BIN)/python -m benchmarks.soak_jobs
 
 # torch comes first and pinned: an unpinned torch pulls a CUDA build of several gigabytes.

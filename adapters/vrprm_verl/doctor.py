@@ -34,6 +34,9 @@ KEEP_POSITIONS = (
 )
 """verl's own estimators that use where in the response a reward stands; the others sum."""
 
+V0_ONLY = ("remax", "optimal_token_baseline", "tir_optimal_token_baseline")
+"""Those for which the V1 trainer of verl 0.9 does not fetch what they need."""
+
 _START_SECONDS = 300
 _PROBE = """
 import json, verl
@@ -71,9 +74,10 @@ def examine(config: Path | None) -> list[Finding]:
     Raises:
         InputError: the file cannot be read.
     """
+    composed = None if config is None else _read(config)
     found = [*_installation()]
-    if config is not None:
-        found += examine_config(_read(config))
+    if composed is not None:
+        found += examine_config(composed)
     return found
 
 
@@ -246,7 +250,7 @@ def _placement(config: Mapping[str, Any]) -> Iterator[Finding]:
     if "fallback" in wanted_patches():
         yield Finding(True, "placement", f"any agent loop, by {VARIABLE}=fallback")
         return
-    v1 = version_of(verl.__version__) >= (0, 9) and _get(config, "trainer.use_v1") is not False
+    v1 = _is_v1(config)
     if _get(config, "reward.reward_model.enable") and not _get(
         config, "reward.reward_model.enable_resource_pool"
     ):
@@ -274,11 +278,22 @@ def _placement(config: Mapping[str, Any]) -> Iterator[Finding]:
     )
 
 
+def _is_v1(config: Mapping[str, Any]) -> bool:
+    return version_of(verl.__version__) >= (0, 9) and _get(config, "trainer.use_v1") is not False
+
+
 def _estimator(config: Mapping[str, Any]) -> Iterator[Finding]:
     name = _get(config, "algorithm.adv_estimator")
     if name in NAMES:
         detail = f"{name}: a credit for every step; masked rows are left out and counted"
         yield Finding(True, "algorithm.adv_estimator", detail)
+    elif name in V0_ONLY and _is_v1(config):
+        yield Finding(
+            False,
+            "algorithm.adv_estimator",
+            f"{name}: verl's V1 trainer stops at its first step, since it does not fetch what this "
+            f"estimator needs; choose {NAMES[0]}, or trainer.use_v1=False",
+        )
     elif name in KEEP_POSITIONS:
         detail = f"{name}: keeps positions; a masked row counts as a response of reward 0"
         yield Finding(True, "algorithm.adv_estimator", detail)

@@ -4,7 +4,8 @@ import logging
 
 import pytest
 
-from vrprm_reward.errors import MissingExtraError
+from vrprm_reward.errors import InputError, MissingExtraError
+from vrprm_verl.patches import VARIABLE, wanted_patches
 from vrprm_verl.plugin import load, version_of
 
 
@@ -28,3 +29,11 @@ def test_a_verl_that_is_too_old_is_refused_and_logged_since_verl_would_only_go_o
     ):
         load("0.7.1")
     assert "no step will be credited" in caplog.text
+
+
+def test_changes_to_verl_are_wanted_by_name_and_an_unknown_name_is_refused(monkeypatch):
+    monkeypatch.setenv(VARIABLE, "metrics, fallback")
+    assert wanted_patches() == ("metrics", "fallback")
+    monkeypatch.setenv(VARIABLE, "metrics,fallbak")
+    with pytest.raises(InputError, match="names 'fallbak'; known are fallback, metrics"):
+        wanted_patches()

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from tests.integration.verl.problems import QUESTIONS
 from vrprm_reward import Problem, Rollout, load_process_reward
 
 
@@ -62,3 +63,33 @@ def expected_advantages(
             row.append(returns[index][step] - baseline)
         found.append(torch.tensor(row))
     return found
+
+
+def check_batch(
+    url: str,
+    tokenizer: Any,
+    image: Image.Image,
+    rows: Sequence[tuple[str, list[int], torch.Tensor]],
+    advantages: Sequence[torch.Tensor],
+) -> None:
+    """Every row's rewards and advantages against what they have to be.
+
+    Args:
+        url: who has judged.
+        tokenizer: the policy's.
+        image: that of both problems.
+        rows: for each response its uid, its token ids, and `rm_scores`, padded or not.
+        advantages: for each response, padded or not.
+    """
+    uids = [uid for uid, _, _ in rows]
+    lengths = [len(ids) for _, ids, _ in rows]
+    dense, ends = [], []
+    for uid, ids, found in rows:
+        rewards, tokens = expected_rewards(url, tokenizer, ids, image, QUESTIONS[uid], "three")
+        torch.testing.assert_close(found[: len(ids)], rewards, atol=1e-4, rtol=0)
+        assert not found[len(ids) :].any()
+        dense.append(rewards)
+        ends.append(tokens)
+    by_hand = expected_advantages(uids, lengths, dense, ends)
+    for row, length, expected in zip(advantages, lengths, by_hand, strict=True):
+        torch.testing.assert_close(row[:length], expected, atol=1e-3, rtol=0)

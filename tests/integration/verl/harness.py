@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import io
 import os
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -69,26 +70,59 @@ def config_of(*overrides: str) -> DictConfig:
 
 
 @contextlib.contextmanager
-def ray_cluster(**variables: str) -> Iterator[None]:
-    """Ray on this machine. Workers import the tree that the tests import."""
+def ray_cluster() -> Iterator[Path]:
+    """Ray on this machine; the folder of its logs. Workers import the tree that the tests do."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "adapters"), os.environ.get("PYTHONPATH", "")])
     environment = {
         "PYTHONPATH": path,
         "VERL_USE_EXTERNAL_MODULES": "vrprm_verl",
         "OMP_NUM_THREADS": "1",
         "TRANSFER_QUEUE_ENABLE": "1",
-        **variables,
     }
-    ray.init(
+    context = ray.init(
         num_cpus=16,
         include_dashboard=False,
         runtime_env={"env_vars": environment},
         log_to_driver=True,
     )
     try:
-        yield
+        yield Path(context.address_info["session_dir"]) / "logs"
     finally:
         ray.shutdown()
+
+
+class RewardLoops:
+    """verl's reward workers, kept from test to test as long as their configuration is the same.
+
+    A worker imports verl for several seconds. verl gives its workers fixed names, so that there can
+    be those of one configuration at a time.
+    """
+
+    def __init__(self) -> None:
+        self._loop: Any = None
+        self._made_of: Any = None
+
+    def of(self, config: DictConfig) -> Any:
+        """verl's `RewardLoopManager` for a configuration."""
+        from verl.experimental.reward_loop import RewardLoopManager
+
+        reward = OmegaConf.to_container(config.reward)
+        if self._made_of != reward:
+            self.close()
+            self._loop = RewardLoopManager(config)
+            self._made_of = reward
+        return self._loop
+
+    def close(self) -> None:
+        """End the workers, and wait until their names are free."""
+        workers = self._loop.reward_loop_workers if self._loop else []
+        self._loop = self._made_of = None
+        for worker in workers:
+            ray.kill(worker)
+        end = time.monotonic() + 60
+        while any(name.startswith("reward_loop_worker") for name in ray.util.list_named_actors()):
+            assert time.monotonic() < end, ray.util.list_named_actors()
+            time.sleep(0.1)
 
 
 class ScriptedPolicy:
@@ -96,14 +130,14 @@ class ScriptedPolicy:
 
     Args:
         responses: for each question, as many responses as it will be asked for.
-        delays: seconds before a response whose text begins with this.
+        gates: a response whose text begins with this is only given once this file is there.
     """
 
     def __init__(
-        self, responses: dict[str, Sequence[str]], delays: dict[str, float] | None = None
+        self, responses: dict[str, Sequence[str]], gates: dict[str, Path] | None = None
     ) -> None:
         self._responses = responses
-        self._delays = delays or {}
+        self._gates = gates or {}
         self._count: dict[str, int] = defaultdict(int)
         self._tokenizer: Any = None
 
@@ -120,9 +154,9 @@ class ScriptedPolicy:
         index = self._count[question]
         self._count[question] += 1
         text = self._responses[question][index % len(self._responses[question])]
-        for start, seconds in self._delays.items():
-            if text.startswith(start):
-                await asyncio.sleep(seconds)
+        for start, gate in self._gates.items():
+            while text.startswith(start) and not gate.exists():
+                await asyncio.sleep(0.05)
         ids = self._tokenizer.encode(text, add_special_tokens=False)
         ids.append(self._tokenizer.eos_token_id)
         return TokenOutput(

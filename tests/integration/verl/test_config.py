@@ -68,6 +68,19 @@ def test_the_example_script_composes_and_doctor_finds_nothing_wrong(mode):
     assert examined(config) == []
 
 
+def test_doctor_names_verls_estimators_that_the_v1_trainer_cannot_run():
+    from tests.integration.verl.harness import config_of
+    from vrprm_verl.doctor import V0_ONLY
+
+    for name in V0_ONLY:
+        v1, v0 = (
+            [f.detail for f in examined(config_of(*lines, f"algorithm.adv_estimator={name}"))]
+            for lines in ([], ["trainer.use_v1=False"])
+        )
+        assert any("V1 trainer stops at its first step" in detail for detail in v1), v1
+        assert not any("V1" in detail for detail in v0), v0
+
+
 def test_every_override_of_the_example_script_is_near_an_explanation():
     lines = SCRIPT.read_text(encoding="utf-8").splitlines()
     ours = [n for n, line in enumerate(lines) if re.match(r"\s+\"?\+?\w+\..*vrprm", line)]

@@ -3,6 +3,7 @@
 import json
 import socket
 
+import numpy as np
 import pytest
 
 from tests.integration.processes import free_port
@@ -21,35 +22,55 @@ from vrprm_verl.row import ROW
 QUESTION = "How many red shapes are there?"
 
 
-@pytest.mark.parametrize("how", ["down at the start", "slow"])
-def test_a_server_that_is_down_or_slow_masks_every_row_within_the_time_limit(
-    cluster, shapes, tmp_path, how, slow_server
-):
-    write_data(tmp_path / "train.parquet", [(QUESTION, "three", shapes)])
-    url = slow_server if how == "slow" else f"http://127.0.0.1:{free_port()}"
+@pytest.fixture(scope="module")
+def port():
+    """Nothing listens there yet."""
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def run(reward_loops, port):
     config = config_of(
         *DENSE,
-        *vrprm(url, "+reward.vrprm.timeout=2"),
+        *vrprm(f"http://127.0.0.1:{port}", "+reward.vrprm.timeout=2"),
         "algorithm.adv_estimator=vrprm_leave_one_out",
         "actor_rollout_ref.rollout.n=1",
     )
-    run = V1Run(config, ScriptedPolicy({QUESTION: ["The answer is three."]}))
-    try:
-        batch = run.rollout(prompts_of(config, tmp_path / "train.parquet"), partition=how[:4])
-        data = run.get(batch, "rm_scores", "extra_fields")
-        (rewards,), (fields,) = data["rm_scores"].unbind(), list(data["extra_fields"])
-        row = json.loads(fields["reward_extra_info"][ROW])
-        assert row["reason"] in {"server_unreachable", "server_timeout", "timeout"}
-        assert not rewards.any()
-        assert run.states == {"problem0": "finished"}
-        with pytest.raises(MaskedShareError, match="1 of 1"):
-            run.advantages(batch)
-    finally:
-        run.close()
+    policy = ScriptedPolicy({QUESTION: ["The answer is three."]})
+    found = V1Run(config, policy, reward_loops.of(config))
+    yield found
+    found.close()
 
 
 @pytest.fixture
-def slow_server():
+def silent_server(port):
     """Takes requests and never answers them."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", port)):
+        yield
+
+
+def reason_of(run, shapes, folder, uid):
+    """Why the only row of a batch has no score, after everything else about it was looked at."""
+    write_data(folder / "train.parquet", [(QUESTION, "three", shapes)])
+    prompts = prompts_of(run.config, folder / "train.parquet")
+    prompts["uid"] = np.array([uid], dtype=object)
+    batch = run.rollout(prompts)
+    assert run.states == {uid: "finished"}
+    data = run.get(batch, "rm_scores", "extra_fields")
+    (rewards,), (fields,) = data["rm_scores"].unbind(), list(data["extra_fields"])
+    assert not rewards.any()
+    with pytest.raises(MaskedShareError, match="1 of 1"):
+        run.advantages(batch)
+    row = json.loads(fields["reward_extra_info"][ROW])
+    assert row["status"] == "unscored_ours"
+    return row["reason"]
+
+
+def test_a_server_that_is_down_when_the_run_starts_masks_every_row(run, shapes, tmp_path):
+    assert reason_of(run, shapes, tmp_path, "down") == "server_unreachable"
+
+
+def test_a_server_that_never_answers_masks_every_row_at_the_time_limit(
+    run, shapes, tmp_path, silent_server
+):
+    assert reason_of(run, shapes, tmp_path, "slow") in {"server_timeout", "timeout"}

@@ -1,8 +1,8 @@
 """What rows, metrics and logs say when things go wrong, through verl's V1 chain."""
 
 import json
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
@@ -58,8 +58,8 @@ def rows_of(run, batch):
 
 
 @pytest.fixture(scope="module")
-def found(cluster, shapes, tmp_path_factory):
-    """One batch with every kind of trouble, and one after its server has been killed."""
+def found(reward_loops, shapes, tmp_path_factory):
+    """One batch with every kind of trouble; its server is killed before the last response comes."""
     folder = tmp_path_factory.mktemp("faults")
     tiny = Image.new("RGB", (3, 3), "red")
     rows = [
@@ -67,26 +67,22 @@ def found(cluster, shapes, tmp_path_factory):
         for kind, question in QUESTIONS.items()
     ]
     write_data(folder / "train.parquet", rows)
-    policy = ScriptedPolicy(RESPONSES, delays={"Late": 30.0})
-    with vrprm_serve(folder) as server:
+    policy = ScriptedPolicy(RESPONSES, gates={"Late": folder / "open"})
+    with vrprm_serve(folder) as server, ThreadPoolExecutor() as threads:
         config = config_for(server.url, "+reward.vrprm.timeout=20")
-        run = V1Run(config, policy)
-        prompts = prompts_of(config, folder / "train.parquet")
-
-        def kill():
+        run = V1Run(config, policy, reward_loops.of(config))
+        rollout = threads.submit(run.rollout, prompts_of(config, folder / "train.parquet"))
+        try:
             end = time.monotonic() + 120
-            while time.monotonic() < end:
-                tags = run._tq.kv_list(partition_id="train").get("train", {})
-                if len([key for key in tags if key.endswith("_0_0")]) >= len(QUESTIONS) - 1:
-                    break
+            while len([key for key in run.tags() if key.endswith("_0_0")]) < len(QUESTIONS) - 1:
+                assert time.monotonic() < end, run.tags()
                 time.sleep(0.1)
+        finally:
             server.kill()
-
-        killer = threading.Thread(target=kill)
-        killer.start()
-        batch = run.rollout(prompts)
-        killer.join()
-        yield run, batch, rows_of(run, batch), run.states
+            (folder / "open").touch()
+        batch = rollout.result()
+        unreachable = f"(server_unreachable): {server.url} cannot be reached"
+        yield run, batch, rows_of(run, batch), run.states, unreachable
         run.close()
 
 
@@ -145,6 +141,13 @@ def test_the_metrics_of_that_batch_count_each_reason(found):
     assert metrics["vrprm/unscorable_share"] == pytest.approx(2 / 6)
     for reason in ("image_limit", "response_empty", "too_many_steps", "server_unreachable"):
         assert metrics[f"vrprm/reason/{reason}"] == pytest.approx(1 / 6)
+
+
+def test_the_reward_workers_log_says_each_reason_once_with_its_sentence(found, cluster):
+    text = "".join(path.read_text() for path in cluster.glob("worker-*.err"))
+    lines = [line for line in text.splitlines() if "a rollout has no score" in line]
+    for words in ("(image_limit): PIL image (mode RGB) is 3 x 3 pixels", found[4]):
+        assert len([line for line in lines if words in line]) == 1, lines
 
 
 def test_the_trainers_advantage_step_stops_beyond_the_stated_share(found):

@@ -33,7 +33,7 @@ def zoom(region: str) -> str:
 
 
 @pytest.fixture
-def run(cluster, reward_server, tmp_path):
+def run(reward_loops, reward_server, tmp_path):
     (tmp_path / "tools.py").write_text(TOOL)
     config = config_of(
         *vrprm(reward_server.url),
@@ -46,7 +46,7 @@ def run(cluster, reward_server, tmp_path):
         f"actor_rollout_ref.rollout.multi_turn.function_tool_path={tmp_path / 'tools.py'}",
     )
     turns = [f"I look closer. {CALL}", "The number of red shapes is three.\n\nThe answer is three."]
-    found = V1Run(config, ScriptedPolicy({RED: turns}))
+    found = V1Run(config, ScriptedPolicy({RED: turns}), reward_loops.of(config))
     yield found
     found.close()
 

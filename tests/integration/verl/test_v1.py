@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,8 +11,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from verl.trainer.ppo import core_algos
+from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
-from tests.integration.verl.expected import expected_advantages, expected_rewards
+from tests.integration.verl.expected import check_batch, expected_rewards
 from tests.integration.verl.harness import (
     DENSE,
     ScriptedPolicy,
@@ -22,23 +23,12 @@ from tests.integration.verl.harness import (
     vrprm,
     write_data,
 )
+from tests.integration.verl.problems import CIRCLES, RED, RESPONSES
 from tests.integration.verl.v1 import V1Run
 from vrprm_verl.row import ROW
 
-RED = "How many red shapes are there?"
-CIRCLES = "How many circles are there?"
 SLOW = "How many squares are there?"
-RESPONSES = {
-    RED: [
-        "The number of red shapes is three.\n\nThe answer is three.",
-        "The number of red shapes is two.\n\nTwo it is.\n\nThe answer is two.",
-    ],
-    CIRCLES: [
-        "Counting the circles gives three.\n\nThe answer is three.",
-        "The answer is one.",
-    ],
-    SLOW: ["The answer is one.", "Late: the answer is two."],
-}
+ANSWERS = {**RESPONSES, SLOW: ["The answer is one.", "Late: the answer is two."]}
 
 
 @pytest.fixture(scope="module")
@@ -49,19 +39,17 @@ def config(reward_server):
 
 
 @pytest.fixture(scope="module")
-def run(cluster, config):
-    found = V1Run(config, ScriptedPolicy(RESPONSES, delays={"Late": 8.0}))
-    yield found
-    found.close()
+def gate(tmp_path_factory):
+    """A file; the late response comes once it is there."""
+    return tmp_path_factory.mktemp("gate") / "open"
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    from verl.utils import hf_tokenizer
-
-    from vrprm_reward.process_reward import DEMO_FOLDER
-
-    return hf_tokenizer(str(DEMO_FOLDER))
+def run(reward_loops, config, gate):
+    policy = ScriptedPolicy(ANSWERS, gates={"Late": gate})
+    found = V1Run(config, policy, reward_loops.of(config))
+    yield found
+    found.close()
 
 
 @pytest.fixture(scope="module")
@@ -97,20 +85,8 @@ def test_rewards_and_advantages_equal_tensors_worked_out_by_hand(
     run, batch, reward_server, tokenizer, shapes
 ):
     assert run.states == {"problem0": "finished", "problem1": "finished"}
-    rows = rows_of(run, batch)
-    advantages = run.advantages(batch)
-    sums = ([], [])
-    for row in rows:
-        question = RED if row["uid"] == "problem0" else CIRCLES
-        dense, tokens = expected_rewards(
-            reward_server.url, tokenizer, row["ids"], shapes, question, "three"
-        )
-        torch.testing.assert_close(row["rewards"], dense, atol=1e-4, rtol=0)
-        sums[0].append(dense)
-        sums[1].append(tokens)
-    by_hand = expected_advantages([r["uid"] for r in rows], [len(r["ids"]) for r in rows], *sums)
-    for found, expected in zip(advantages, by_hand, strict=True):
-        torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
+    rows = [(row["uid"], row["ids"], row["rewards"]) for row in rows_of(run, batch)]
+    check_batch(reward_server.url, tokenizer, shapes, rows, run.advantages(batch))
 
 
 def test_every_row_has_the_same_names_and_nothing_of_ours_is_left_in_its_fields(run, batch):
@@ -147,24 +123,25 @@ def test_the_image_that_is_judged_is_the_image_of_the_problem(
     assert all(scores[0][text] != scores[1][text] for text in scores[0])
 
 
-def test_a_rollout_is_scored_while_another_is_still_being_generated(run, config, shapes, tmp_path):
+def test_a_rollout_is_scored_while_another_is_still_being_generated(
+    run, config, gate, shapes, tmp_path
+):
     write_data(tmp_path / "slow.parquet", [(SLOW, "one", shapes)])
     prompts = prompts_of(config, tmp_path / "slow.parquet")
     prompts["uid"] = np.array(["slow"], dtype=object)
-    found = {}
-    thread = threading.Thread(target=lambda: found.update(batch=run.rollout(prompts)))
-    thread.start()
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        tags = run._tq.kv_list(partition_id="train").get("train", {})
-        done = [key for key in tags if key.startswith("slow_")]
-        if done:
-            break
-        time.sleep(0.05)
-    assert len(done) == 1, done
-    assert tags["slow"]["status"] == "running"
-    thread.join()
-    assert len(found["batch"].keys) == 2
+    with ThreadPoolExecutor() as threads:
+        rollout = threads.submit(run.rollout, prompts)
+        try:
+            end = time.monotonic() + 120
+            while not (done := [key for key in run.tags() if key.startswith("slow_")]):
+                assert time.monotonic() < end, run.tags()
+                time.sleep(0.05)
+            state = run.tags()["slow"]["status"]
+        finally:
+            gate.touch()
+        batch = rollout.result()
+    assert (len(done), state) == (1, "running")
+    assert len(batch.keys) == 2
 
 
 def test_validation_rows_are_rewarded_by_their_outcome_and_have_acc(run, config, shapes, tmp_path):
@@ -220,6 +197,44 @@ def test_verls_estimators_that_keep_positions_take_the_dense_tensor(tensors):
     assert not torch.equal(gae(rewards), gae(scalar))
 
 
+@pytest.mark.parametrize("name", ["optimal_token_baseline", "tir_optimal_token_baseline"])
+def test_verls_optimal_token_baselines_take_the_dense_tensor(tensors, name):
+    rewards, mask, uid = tensors
+    found, _ = core_algos.get_adv_estimator_fn(name)(
+        token_level_rewards=rewards,
+        response_mask=mask,
+        index=uid,
+        old_log_probs=torch.full_like(rewards, 0.5).log(),
+        sum_pi_squared=torch.full_like(rewards, 0.75),
+    )
+    # Every token weighs 1 - 2 * 0.5 + 0.75, so that the weights of two responses are equal at every
+    # token: the baseline is their mean, and 0 where only one of them goes on.
+    to_go = rewards.flip(-1).cumsum(-1).flip(-1) * mask
+    expected = torch.zeros_like(rewards)
+    for group in set(uid):
+        a, b = np.where(uid == group)[0]
+        both = mask[a] * mask[b]
+        mean = both * (to_go[a] + to_go[b]) / 2
+        expected[a], expected[b] = to_go[a] - mean, to_go[b] - mean
+    torch.testing.assert_close(found, expected)
+    assert any(len(row[keep].unique()) > 2 for row, keep in zip(found, mask.bool(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        ("remax", "reward_baselines"),
+        ("optimal_token_baseline", "sum_pi_squared"),
+        ("tir_optimal_token_baseline", "sum_pi_squared"),
+    ],
+)
+def test_verls_v1_trainer_hands_some_of_its_own_estimators_too_little(run, batch, name, missing):
+    config = OmegaConf.merge(run.config, {"algorithm": {"adv_estimator": name}})
+    trainer = SimpleNamespace(config=config)
+    with pytest.raises((AssertionError, TypeError), match=missing):
+        PPOTrainer._compute_advantage(trainer, batch, {})
+
+
 def test_our_estimators_are_registered_and_take_the_same_tensors(tensors):
     rewards, mask, uid = tensors
     found = {}
@@ -257,8 +272,6 @@ def test_the_score_of_a_row_is_the_sum_of_its_dense_rewards(run, batch):
 
 
 def test_the_training_metrics_reach_verls_logger_through_the_metrics_patch(run, batch):
-    from verl.trainer.ppo.v1.trainer_base import PPOTrainer
-
     from vrprm_verl import patches
 
     if not patches.is_patched(PPOTrainer, "_compute_metrics"):

@@ -6,39 +6,53 @@ from typing import Any
 
 import ray
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
 class V1Run:
-    """verl's V1 chain without its actor: what lies between the policy's text and its gradient."""
+    """verl's V1 chain without its actor: what lies between the policy's text and its gradient.
 
-    def __init__(self, config: DictConfig, policy: Any) -> None:
+    Args:
+        config: verl's whole configuration.
+        policy: writes the responses.
+        reward_loop: verl's manager of its reward workers.
+    """
+
+    def __init__(self, config: DictConfig, policy: Any, reward_loop: Any) -> None:
         import transfer_queue as tq
-        from verl.experimental.reward_loop import RewardLoopManager
         from verl.trainer.ppo.v1 import AgentLoopManagerTQ
 
         self.config = config
         self._tq = tq
-        tq.init(config.transfer_queue)
-        self.reward_loop = RewardLoopManager(config)
+        tq.init(config.transfer_queue)  # the first time; after that verl's workers share the queue
+        self.reward_loop = reward_loop
         self.agents = AgentLoopManagerTQ.create(
             config=config,
             llm_client=policy,
             teacher_client=None,
-            reward_loop_worker_handles=self.reward_loop.reward_loop_worker_handles,
+            reward_loop_worker_handles=reward_loop.reward_loop_worker_handles,
         )
 
     def close(self) -> None:
-        for worker in (*self.agents.agent_loop_workers, *self.reward_loop.reward_loop_workers):
+        """End the agent workers and forget what stands in the queue.
+
+        The queue itself stays: closing it while verl's workers are connected can wait for ever.
+        """
+        for worker in self.agents.agent_loop_workers:
             ray.kill(worker)
-        self._tq.close()
+        for partition, tags in self._tq.kv_list().items():
+            if tags:
+                self._tq.kv_clear(keys=list(tags), partition_id=partition)
 
     def rollout(
         self, batch_dict: dict[str, Any], partition: str = "train", seconds: float = 300
     ) -> Any:
         """Generate and score a batch: the `KVBatchMeta` of all its outputs.
 
-        Prompts whose group failed are not waited for.
+        Args:
+            batch_dict: what verl's data loader gives, with a `uid` for each prompt.
+            partition: of the queue: `train`, or `val` for validation. verl knows no other.
+            seconds: how long all of it may take.
         """
         from transfer_queue import KVBatchMeta
         from verl.utils import tensordict_utils as tu
@@ -56,7 +70,7 @@ class V1Run:
         self.agents.generate_sequences(batch)
         end = time.monotonic() + seconds
         while True:
-            tags = self._tq.kv_list(partition_id=partition)[partition]
+            tags = self.tags(partition)
             states = {uid: tags[uid]["status"] for uid in uids}
             if all(state in ("finished", "failure") for state in states.values()):
                 break
@@ -66,15 +80,37 @@ class V1Run:
         self.states = states
         return KVBatchMeta(partition_id=partition, keys=keys, tags=[tags[key] for key in keys])
 
+    def tags(self, partition: str = "train") -> dict[str, dict[str, Any]]:
+        """The state of everything in a partition of the queue, prompts and their outputs."""
+        partitions: dict[str, dict[str, dict[str, Any]]] = self._tq.kv_list(partition_id=partition)
+        return partitions.get(partition, {})
+
     def get(self, batch: Any, *fields: str) -> Any:
         """Fields of a batch from the queue."""
         return self._tq.kv_batch_get(
             keys=batch.keys, partition_id=batch.partition_id, select_fields=list(fields)
         )
 
-    def advantages(self, batch: Any) -> list[torch.Tensor]:
-        """verl's own advantage step, and what it wrote."""
+    def advantages(self, batch: Any, estimator: str | None = None) -> list[torch.Tensor]:
+        """verl's own advantage step, and what it wrote. `estimator`: None for the configured."""
         from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
-        PPOTrainer._compute_advantage(SimpleNamespace(config=self.config), batch, {})
+        algorithm = {} if estimator is None else {"adv_estimator": estimator}
+        config = OmegaConf.merge(self.config, {"algorithm": algorithm})
+        PPOTrainer._compute_advantage(SimpleNamespace(config=config), batch, {})
         return list(self.get(batch, "advantages")["advantages"].unbind())
+
+    def metrics(self, batch: Any) -> dict[str, float]:
+        """What verl's trainer logs of a batch that has its advantages."""
+        from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+
+        trainer = SimpleNamespace(
+            config=self.config,
+            use_critic=False,
+            _rollout_moe_lb_metrics_accumulator=None,
+            _get_n_gpus_for_throughput=lambda: 1,
+        )
+        found: dict[str, float] = {}
+        timing = {"step": 1.0, "gen": 1.0, "adv": 0.1}
+        PPOTrainer._compute_metrics(trainer, batch, found, timing, 1, 0)
+        return found
