@@ -62,6 +62,26 @@ def test_raw_step_rewards_reach_a_critic_as_they_are(patched, monkeypatch):
     assert batches[0].returns[0][1:].tolist() == pytest.approx([2.5, 1.5, 1.5, 1.5])
 
 
+@pytest.mark.parametrize(
+    ("estimator", "more", "returns"),
+    [
+        # Step rewards 1 and 0.5 and an outcome of 1, halved for every token in between.
+        ("reinforce", {}, [1.1875, 0.375, 0.75, 1.5]),
+        # Errors of a critic that says 0.5: 0.75, -0.25, -0.25, 1; each adds a quarter of the next.
+        ("gae", {"advantage__lambd": 0.5}, [1.1875, 0.25, 0.5, 1.5]),
+        # The same, its errors not passed on: the critic's word for the next token, halved.
+        ("gae", {"advantage__lambd": 0.0}, [1.25, 0.25, 0.25, 1.5]),
+    ],
+)
+def test_raw_step_rewards_are_discounted_as_any_reward_is(
+    patched, monkeypatch, estimator, more, returns
+):
+    monkeypatch.setenv("VRPRM_OPENRLHF_ADVANTAGE", "none")
+    chosen = options(estimator, advantage__gamma=0.5, **more)
+    _, batches = computed(patched, chosen, hand_made(), values=0.5)
+    assert batches[0].returns[0][1:].tolist() == pytest.approx(returns)
+
+
 @pytest.mark.parametrize("estimator", [name for name in ESTIMATORS if name != "gae"])
 def test_raw_step_rewards_are_summed_to_the_end(patched, monkeypatch, estimator):
     monkeypatch.setenv("VRPRM_OPENRLHF_ADVANTAGE", "none")
@@ -108,9 +128,13 @@ def test_runs_without_step_rewards_are_computed_as_ever(stock, patched, estimato
     }
 
 
-@pytest.mark.parametrize("estimator", [name for name in ESTIMATORS if name != "gae"])
-def test_baseline_kl_clipping_and_penalties_stay_under_step_rewards(stock, patched, estimator):
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_baseline_kl_clipping_and_penalties_stay_under_step_rewards(
+    stock, patched, monkeypatch, estimator
+):
     # Returns add up, so what the hook adds is what it adds without any of them.
+    if estimator == "gae":
+        monkeypatch.setenv("VRPRM_OPENRLHF_ADVANTAGE", "none")
     more = {"reward__overlong_buffer_len": 4, "reward__clip_range": (-1, 1)}
     rng = random.Random(4)
     plain = _random_responses(rng)
@@ -130,6 +154,7 @@ def test_baseline_kl_clipping_and_penalties_stay_under_step_rewards(stock, patch
             module,
             options(estimator, n=4, **more),
             responses,
+            values=0.25,
             kl=lambda mask: mask * 0.3,
             kl_coefficient=kl_coefficient,
         )
