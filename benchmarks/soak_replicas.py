@@ -15,9 +15,18 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from benchmarks.soak_server import MODEL, make_rollouts, metric, mixed_up, ready, report, served
+from benchmarks.soak_server import (
+    MODEL,
+    PATIENCE,
+    make_rollouts,
+    metric,
+    mixed_up,
+    patient_clients,
+    ready,
+    report,
+    served,
+)
 from tests.integration.processes import ServerProcess, vllm
-from vrprm_reward.client import RemoteProcessReward
 from vrprm_reward.types import Rollout
 
 
@@ -28,7 +37,7 @@ async def one_killed(
     await ready(url)
     before = await metric(url, "vrprm_rollouts_total")
     shares = [rollouts[n::clients] for n in range(clients)]
-    rewards = [RemoteProcessReward(url, chunk=4) for _ in shares]
+    rewards = patient_clients(url, clients, chunk=4)
     began = time.perf_counter()
     scoring = asyncio.gather(
         *(reward.ascore(share) for reward, share in zip(rewards, shares, strict=True))
@@ -68,7 +77,7 @@ def main() -> int:
         vllm(Path(folder)) as two,
     ):
         MODEL.extend(["--upstream", f"{one.url},{two.url}", "--profile", "demo"])
-        with served("--queue", "4096", "--score-seconds", "3600") as (_, url):
+        with served("--queue", "4096", "--score-seconds", str(PATIENCE)) as (_, url):
             found = asyncio.run(one_killed(url, one, rollouts, options.clients))
     print("kill -9", found)
     held = {

@@ -20,7 +20,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,9 @@ with httpx2.Client(base_url=sys.argv[1], timeout=60) as client:
 MODEL: list[str] = []
 QUEUE = 16
 """Requests inside at one time in the test of overload; four times as many are offered."""
+
+PATIENCE = 7200.0
+"""Seconds that a client and the server give a request: a busy machine loses nothing either."""
 
 
 def make_rollouts(count: int, seed: int = 0) -> list[Rollout]:
@@ -128,13 +132,21 @@ def quantile(values: Sequence[float], q: float) -> float:
     return sorted(values)[min(len(values) - 1, int(q * len(values)))] if values else float("nan")
 
 
+def patient_clients(url: str, count: int, *, chunk: int) -> list[RemoteProcessReward]:
+    """Clients that wait as long as it takes."""
+    return [
+        RemoteProcessReward(url, chunk=chunk, timeout=PATIENCE, total_timeout=2 * PATIENCE)
+        for _ in range(count)
+    ]
+
+
 async def under_load(rollouts: list[Rollout], clients: int) -> dict[str, Any]:
     """Everyone at once, in small calls: nothing lost, nothing doubled, order kept."""
-    with served("--queue", "4096") as (_, url):
+    with served("--queue", "4096", "--score-seconds", str(PATIENCE)) as (_, url):
         await ready(url)
         before = await metric(url, "vrprm_rollouts_total")
         shares = [rollouts[n::clients] for n in range(clients)]
-        rewards = [RemoteProcessReward(url, chunk=8) for _ in shares]
+        rewards = patient_clients(url, clients, chunk=8)
         started = time.perf_counter()
         async with watched_health(url) as health:
             answers = await asyncio.gather(
@@ -161,30 +173,54 @@ async def under_load(rollouts: list[Rollout], clients: int) -> dict[str, Any]:
 
 
 async def overloaded(rollouts: list[Rollout]) -> dict[str, Any]:
-    """Four times what fits, with a plain client that does not try again."""
+    """Four times what fits at once, by a plain client that does not try again."""
+    offered = rollouts[: 4 * QUEUE]
     with served("--queue", str(QUEUE)) as (_, url):
         await ready(url)
-        refused: list[float] = []
-        statuses: Counter[int] = Counter()
-        limits = httpx2.Limits(max_connections=None)
-        async with httpx2.AsyncClient(base_url=url, timeout=600, limits=limits) as client:
-
-            async def post(rollout: Rollout) -> None:
-                started = time.perf_counter()
-                answer = await client.post("/v1/score", json=body_of(rollout))
-                statuses[answer.status_code] += 1
-                if answer.status_code == 503:
-                    assert "retry-after" in answer.headers
-                    refused.append(time.perf_counter() - started)
-
-            await asyncio.gather(*(post(rollout) for rollout in rollouts[: 4 * QUEUE]))
+        async with plain_client(url) as client:
+            answers = await asyncio.gather(*(posted(client, rollout) for rollout in offered))
+    refused = [answer.seconds for answer in answers if answer.outcome == "503"]
     return {
-        "offered": 4 * QUEUE,
+        "offered": len(offered),
         "queue": QUEUE,
-        "statuses": {str(status): count for status, count in sorted(statuses.items())},
+        "outcomes": counted(answers),
+        "refusals_with_retry_after": sum(answer.retry_after for answer in answers),
         "refusal_p50_ms": round(1000 * quantile(refused, 0.5), 1),
         "refusal_max_ms": round(1000 * quantile(refused, 1.0), 1),
     }
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of one request."""
+
+    outcome: str
+    """The status, or the name of the error when no answer came."""
+
+    seconds: float
+    retry_after: bool = False
+
+
+def plain_client(url: str) -> httpx2.AsyncClient:
+    """A client that tries nothing twice and limits nothing."""
+    limits = httpx2.Limits(max_connections=None)
+    return httpx2.AsyncClient(base_url=url, timeout=PATIENCE, limits=limits)
+
+
+async def posted(client: httpx2.AsyncClient, rollout: Rollout) -> Answer:
+    """One rollout, sent once."""
+    started = time.perf_counter()
+    try:
+        answer = await client.post("/v1/score", json=body_of(rollout))
+    except httpx2.HTTPError as error:
+        return Answer(type(error).__name__, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return Answer(str(answer.status_code), seconds, "retry-after" in answer.headers)
+
+
+def counted(answers: Sequence[Answer]) -> dict[str, int]:
+    """How many requests had each outcome."""
+    return dict(sorted(Counter(answer.outcome for answer in answers).items()))
 
 
 def body_of(rollout: Rollout) -> dict[str, Any]:
@@ -201,32 +237,34 @@ def body_of(rollout: Rollout) -> dict[str, Any]:
 
 async def terminated(rollouts: list[Rollout]) -> dict[str, Any]:
     """SIGTERM in the middle: whoever was let in is answered, others get a 503, status 0."""
-    with served("--drain-seconds", "600") as (process, url):
+    first, late = rollouts[: len(rollouts) // 2], rollouts[len(rollouts) // 2 :]
+    with served("--drain-seconds", str(PATIENCE)) as (process, url):
         await ready(url)
-        statuses: Counter[str] = Counter()
-        limits = httpx2.Limits(max_connections=None)
-        async with httpx2.AsyncClient(base_url=url, timeout=600, limits=limits) as client:
-
-            async def post(rollout: Rollout) -> None:
-                try:
-                    answer = await client.post("/v1/score", json=body_of(rollout))
-                except httpx2.HTTPError as error:
-                    statuses[type(error).__name__] += 1
-                else:
-                    statuses[str(answer.status_code)] += 1
-
-            first = [asyncio.create_task(post(rollout)) for rollout in rollouts]
-            while not (inside := await metric(url, "vrprm_queue_requests")):
+        async with plain_client(url) as client:
+            before = await metric(url, "vrprm_rollouts_total")
+            inside = [asyncio.create_task(posted(client, rollout)) for rollout in first]
+            while await metric(url, "vrprm_rollouts_total") == before:
                 await asyncio.sleep(0.01)
+            let_in = await metric(url, 'vrprm_queue_requests{route="score"')
             process.send_signal(signal.SIGTERM)
-            await asyncio.gather(*first)
+            while (await client.get("/ready")).json()["status"] != "draining":
+                await asyncio.sleep(0.01)
+            refused = await asyncio.gather(*(posted(client, rollout) for rollout in late))
+            answers = await asyncio.gather(*inside)
         status = await asyncio.to_thread(process.wait, 60)
     return {
-        "sent": len(rollouts),
-        "inside_before_the_signal": int(inside),
-        "statuses": dict(statuses),
+        "sent_before": len(first),
+        "inside_at_the_signal": int(let_in),
+        "outcomes": counted(answers),
+        "sent_after": len(late),
+        "outcomes_after": counted(refused),
         "exit_status": status,
     }
+
+
+def accounted(outcomes: Mapping[str, int], sent: int) -> bool:
+    """Whether every request that was sent was answered with its scores or refused."""
+    return set(outcomes) <= {"200", "503"} and sum(outcomes.values()) == sent
 
 
 def report(name: str, found: dict[str, Any]) -> int:
@@ -251,22 +289,25 @@ async def main() -> int:
     parser.add_argument("--profile", default="demo")
     options = parser.parse_args()
     MODEL.extend(["--model", options.model, "--profile", options.profile])
-    rollouts = make_rollouts(options.rollouts)
-    load = await under_load(rollouts, options.clients)
+    rollouts = make_rollouts(max(options.rollouts, 4 * QUEUE))
+    load = await under_load(rollouts[: options.rollouts], options.clients)
     print("load", load)
     over = await overloaded(rollouts)
     print("overload", over)
-    end = await terminated(rollouts[:32])
+    end = await terminated(rollouts[: 4 * QUEUE])
     print("SIGTERM", end)
     held = {
         "nothing lost, doubled or mixed up": not (load["lost"] or load["mixed_up"])
         and load["doubled"] == 0,
         "everything scored": load["scored"] == options.rollouts,
-        "overload: refused or answered": set(over["statuses"]) <= {"200", "503"}
-        and over["statuses"].get("200", 0) >= QUEUE,
-        "SIGTERM loses nothing": set(end["statuses"]) <= {"200", "503"}
-        and sum(end["statuses"].values()) == end["sent"]
-        and end["statuses"].get("200", 0) >= end["inside_before_the_signal"]
+        "overload: each refused or answered": accounted(over["outcomes"], over["offered"])
+        and over["outcomes"].get("200", 0) >= QUEUE,
+        "overload: some refused, and told when to come again": over["refusals_with_retry_after"]
+        == over["outcomes"].get("503", 0)
+        > 0,
+        "SIGTERM loses nothing": accounted(end["outcomes"], end["sent_before"])
+        and end["outcomes"].get("200", 0) >= end["inside_at_the_signal"] > 0
+        and end["outcomes_after"] == {"503": end["sent_after"]}
         and end["exit_status"] == 0,
     }
     found = {"load": load, "overload": over, "sigterm": end, "held": held}

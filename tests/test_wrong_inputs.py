@@ -113,6 +113,13 @@ def test_wrong_names_are_refused_at_once():
         load_process_reward("http://localhost:8000", profile="two_stage")
 
 
+def test_a_server_is_taken_for_the_demo_where_the_profile_of_the_demo_is_named(caplog):
+    load_process_reward("openai+http://127.0.0.1:9", profile="demo")
+    assert not caplog.records
+    load_process_reward("openai+http://127.0.0.1:9", profile="two_stage")
+    assert "profile import" in caplog.records[0].message
+
+
 def test_a_packaged_profile_on_another_checkpoint_is_warned_of_once(tmp_path, caplog):
     for _ in range(2):
         load_process_reward(tmp_path / "mine", profile="multi_turn")

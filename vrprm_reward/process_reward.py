@@ -82,7 +82,9 @@ def load_process_reward(
         )
     if profile is None:
         profile = "demo" if place == DEMO else "two_stage"
-    if place != DEMO and profile in builtin_profiles():
+    # A server does not say which checkpoint it has; who names the demo's profile serves the demo.
+    is_demo = place == DEMO or (over_http and profile == DEMO)
+    if not is_demo and profile in builtin_profiles():
         _warn_of_packaged_wording(place, str(profile))
     chosen = profile if isinstance(profile, Profile) else load_profile(profile)
     from vrprm_reward.scoring.scorer import VRPRMScorer

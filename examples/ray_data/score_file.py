@@ -79,7 +79,7 @@ def main() -> None:
         num_gpus=options.gpus,
     )
     scored.write_json(str(options.output.resolve()))
-    print(f"{rows.count()} rows -> {options.output}")
+    print(f"{source} -> {options.output}")
 
 
 if __name__ == "__main__":

@@ -12,10 +12,16 @@ export VRPRM_TOKEN
 
 vrprm-reward serve --model "${1:-demo}" --profile "${2:-demo}" --port "$port" &
 server=$!
-trap 'kill $server 2>/dev/null || true' EXIT
+# It waits until the model is loaded.
+python "$here/score_over_http.py" "http://127.0.0.1:$port" &
+client=$!
+trap 'kill $server $client 2>/dev/null || true' EXIT
 
-python "$here/score_over_http.py" "http://127.0.0.1:$port"
-
+wait -n -p first $server $client # ends here with its status if that is not 0
+if [ "$first" = $server ]; then
+  echo "the server ended before its client had its scores" >&2
+  exit 1
+fi
 kill $server # SIGTERM: what was let in is finished first
 wait $server
 trap - EXIT

@@ -7,14 +7,15 @@
 # loaded their model; one of them may die later, the others take its work.
 #
 # Needs vLLM and pip install 'vrprm-reward[server]'. More options for vLLM go into VLLM_OPTIONS, for
-# the reward server into SERVE_OPTIONS, e.g. "--host 0.0.0.0 --token-file token". The replicas' logs
-# are written to the folder LOGS, by default the working directory.
+# the reward server into SERVE_OPTIONS, e.g. "--host 0.0.0.0 --token-file token". The reward server
+# listens on PORT (8000), the replicas on FIRST_PORT (8100) and those after it; their logs are
+# written to the folder LOGS, by default the working directory.
 set -euo pipefail
 model=${1:?which checkpoint?}
 profile=${2:-two_stage}
 replicas=${3:-2}
 port=${PORT:-8000}
-first=${VLLM_PORT:-8100}
+first=${FIRST_PORT:-8100}
 folder=$(mktemp -d)
 
 # The profile's own template: those of published thinking checkpoints delete earlier thinking.

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 IMAGE_TOKENS = 7
+_TURN = re.compile(r"<\|im_start\|>(\w+)\n(.*?)(?:<\|im_end\|>\n|\Z)", re.DOTALL)
 _PHRASES = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found"}
 
 
@@ -53,6 +54,9 @@ class FakeServer:
     completes: bool = True
     """Whether it has /v1/completions."""
 
+    lists: bool = False
+    """Whether /v1/completions takes a list of prompts; the answers come last one first."""
+
     names_images: bool = False
     """Whether an image may be named by `uuid`. If not, an image without data is overlooked."""
 
@@ -80,12 +84,12 @@ class FakeServer:
     """Begin and end of completion requests that were answered, by `time.monotonic`."""
 
     paths: list[str] = field(default_factory=list)
+    in_flight: int = 0
     most_in_flight: int = 0
     disconnected: int = 0
     """Requests whose client went away before the answer."""
 
     def __post_init__(self):
-        self._in_flight = 0
         self.port = 0
 
     def __enter__(self):
@@ -193,10 +197,10 @@ class FakeServer:
         if fault == "no_json":
             payload = b"<html>Welcome</html>"
         if completion and self.delay:
-            self._in_flight += 1
-            self.most_in_flight = max(self.most_in_flight, self._in_flight)
+            self.in_flight += 1
+            self.most_in_flight = max(self.most_in_flight, self.in_flight)
             gone = await self._until_gone(reader, self.delay)
-            self._in_flight -= 1
+            self.in_flight -= 1
             if gone:
                 return False
         if completion:
@@ -287,12 +291,15 @@ class FakeServer:
     def _shown(self, request: dict) -> str:
         """The conversation as the test double of an engine shows it."""
         if "prompt" in request:
-            return f"user: {request['prompt']}"
+            turns = _TURN.findall(request["prompt"]) or [("user", request["prompt"])]
+            return "\n".join(f"{role}: {text}" for role, text in turns if text)
         return "\n".join(f"{m['role']}: {''.join(self._parts(m))}" for m in request["messages"])
 
     # Completions.
 
     def _complete(self, request: dict) -> tuple[int, Any]:
+        if isinstance(request.get("prompt"), list):
+            return self._complete_list(request)
         prompt = self._prompt_text(request).replace("<IMAGE>", "i" * IMAGE_TOKENS)
         limit, wanted = self.context, request["max_tokens"]
         if limit is not None and len(prompt) + wanted > limit:
@@ -316,6 +323,15 @@ class FakeServer:
             choice["text"] = text
         usage = {"prompt_tokens": len(prompt), "completion_tokens": len(text)}
         return 200, {"choices": [choice], "usage": usage}
+
+    def _complete_list(self, request: dict) -> tuple[int, Any]:
+        if not self.lists:
+            raise _BadRequestError("prompt: Input should be a valid string")
+        answers = [self._complete({**request, "prompt": text})[1] for text in request["prompt"]]
+        choices = [answer["choices"][0] | {"index": i} for i, answer in enumerate(answers)]
+        counts = ("prompt_tokens", "completion_tokens")
+        usage = {key: sum(answer["usage"][key] for answer in answers) for key in counts}
+        return 200, {"choices": choices[::-1], "usage": usage}
 
     def _generate(self, request: dict, wanted: int) -> tuple[str, str, str | None]:
         text, stop = self.thinking, (request.get("stop") or [None])[0]

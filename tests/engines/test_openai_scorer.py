@@ -41,8 +41,8 @@ def most_in_sequence(spans):
 
 
 @pytest.mark.parametrize("name", builtin_profiles())
-@pytest.mark.parametrize("logprobs", ["raw", "renormalised"])
-def test_scores_over_http_are_those_of_the_scripted_engine(make_rollout, name, logprobs):
+@pytest.mark.parametrize(("logprobs", "lists"), [("raw", False), ("renormalised", True)])
+def test_scores_over_http_are_those_of_the_scripted_engine(make_rollout, name, logprobs, lists):
     profile = load_profile(name)
     rollouts = [make_rollout(RESPONSE + f"\n\nLast {i}.") for i in range(6)]
     if profile.frame == "score_json":
@@ -50,7 +50,9 @@ def test_scores_over_http_are_those_of_the_scripted_engine(make_rollout, name, l
     scripted = ScriptedEngine(by_content, thinking=thinking_of(profile))
     wanted = VRPRMScorer(lambda: scripted, profile, schedule="fixed_point").score(rollouts)
     with (
-        FakeServer(by_content, thinking=thinking_of(profile), logprobs=logprobs) as server,
+        FakeServer(
+            by_content, thinking=thinking_of(profile), logprobs=logprobs, lists=lists
+        ) as server,
         engine_for(server) as engine,
     ):
         scorer = VRPRMScorer(lambda: engine, profile)
@@ -81,6 +83,19 @@ def test_a_rollout_waits_for_at_most_one_request_and_its_rounds(make_rollout, na
         thinks = profile.think is not None
         assert most_in_sequence(server.spans) <= thinks + score.usage.rounds
         assert len(server.spans) == score.usage.requests
+
+
+def test_a_round_is_one_request_where_a_server_takes_several_prompts(make_rollout):
+    profile = load_profile("two_stage")
+    with FakeServer(by_content, lists=True) as server, engine_for(server) as engine:
+        engine.connect()
+        scorer = VRPRMScorer(lambda: engine, profile)
+        scores = scorer.score([make_rollout(RESPONSE + f"\n\nLast {i}.") for i in range(6)])
+        scorer.close()
+        asked = [request["prompt"] for request in server.asked() if "prompt" in request]
+    assert len(asked) == sum(score.usage.rounds for score in scores)
+    assert sum(map(len, asked)) == sum(score.usage.requests - 1 for score in scores)
+    assert all(any(step.text in prompt[0] for step in scores[0].steps) for prompt in asked)
 
 
 @pytest.mark.parametrize("name", ["multi_turn", "answer_block", "score_json"])

@@ -17,6 +17,9 @@ from vrprm_reward.scoring.schedule import verdict
 from vrprm_reward.scoring.scorer import VRPRMScorer
 
 STEPS = 200
+IN_CONTEXT = ("multi_turn", "answer_block")
+"""Profiles whose judgements see the image."""
+
 TOLERANCE = 1e-3
 """On probabilities."""
 
@@ -127,7 +130,9 @@ def test_no_rollout_waits_for_more_than_its_thinking_and_its_rounds(vllm_server,
         (before,) = remote.stats
         scores = scores_by(recorded, profile, rollouts)
         (after,) = remote.stats
-    assert after.requests - before.requests == sum(score.usage.requests for score in scores)
+    # A round is one request, unless its prompts hold the image.
+    wanted = [s.usage.requests if name in IN_CONTEXT else 1 + s.usage.rounds for s in scores]
+    assert after.requests - before.requests == sum(wanted)
     in_sequence = sorted(most_in_sequence(calls) for calls in recorded.calls.values())
     assert in_sequence == sorted(1 + score.usage.rounds for score in scores)
     assert sum(in_sequence) < sum(1 + len(score.steps) for score in scores)

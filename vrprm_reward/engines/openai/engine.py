@@ -6,7 +6,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from vrprm_reward.background import BackgroundLoop
 from vrprm_reward.engines.engine import Generation, Judgement, Prompt
@@ -14,10 +14,11 @@ from vrprm_reward.engines.openai import probe, wire
 from vrprm_reward.engines.openai.errors import ServerError, ServerRefusedError, ServersDisagreeError
 from vrprm_reward.engines.openai.http import PassingFailure
 from vrprm_reward.engines.openai.options import DEFAULT_OPENAI_OPTIONS, OpenAIOptions
-from vrprm_reward.engines.openai.probe import Ask, Render
+from vrprm_reward.engines.openai.probe import Ask
 from vrprm_reward.engines.openai.servers import Fleet, Server
+from vrprm_reward.engines.openai.together import Together
 from vrprm_reward.engines.openai.urls import parse_urls
-from vrprm_reward.engines.openai.wire import Json, Route
+from vrprm_reward.engines.openai.wire import Json, Render, Route
 from vrprm_reward.errors import EngineClosedError
 
 T = TypeVar("T")
@@ -36,13 +37,6 @@ class ServerStats:
 
     in_flight: int
     most_in_flight: int
-
-
-class _Loop(BackgroundLoop):
-    """A background loop that is handed work without waiting for it."""
-
-    def submit(self, coroutine: Coroutine[Any, Any, T]) -> "Future[T]":
-        return asyncio.run_coroutine_threadsafe(coroutine, self._started())
 
 
 class OpenAIEngine:
@@ -77,10 +71,12 @@ class OpenAIEngine:
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
-        self._loop = _Loop()
+        self._loop = BackgroundLoop()
         self._fleet: Fleet | None = None
         self._process = os.getpid()
         self._model = None if self._options.model == "auto" else self._options.model
+        self._joining: bool | None = None
+        self._together = Together(self._judge_several)
         self._closed = False
 
     def __getstate__(self) -> dict[str, Any]:
@@ -161,24 +157,22 @@ class OpenAIEngine:
     async def judge(self, prompt: Prompt, *, share: Hashable) -> Judgement:
         """Log-probabilities of the two verdicts after `prompt`.
 
+        Judgements of one share that are asked for at once are one request, where the server can
+        take several prompts and none has an image.
+
         Raises:
             PromptTooLongError: the prompt leaves no room in the model's context.
             ConstraintIgnoredError: the server answers something else than 1 or 0.
             LogprobsMissingError: it does not give both log-probabilities.
             ServerError: see its subclasses.
         """
-        route = wire.route_of(prompt)
+        wire.route_of(prompt)
+        if not prompt.images and await self._joins(share):
+            return await self._together.judge(prompt, share)
         await _encode_images(prompt)
 
         async def work(server: Server) -> Judgement:
-            model = await self._ready(server)
-            way = await self._way(server, model, route)
-            fields = wire.choice_fields(route, way)
-            try:
-                answer = await self._post(server, model, prompt, route, fields)
-            except ServerRefusedError as refusal:
-                raise wire.too_long(refusal, server.context) or refusal from refusal
-            return wire.read_judgement(answer, route, server.name)
+            return await self._judged(server, await self._ready(server), prompt)
 
         return await self._ask(share, work)
 
@@ -197,6 +191,37 @@ class OpenAIEngine:
             if self._fleet is not None and self._process == os.getpid():
                 self._loop.run(_wind_up(self._fleet))
             self._loop.close()
+
+    async def _joins(self, share: Hashable) -> bool:
+        """Whether judgements asked for at once are one request; found out with the first."""
+        if not self._options.check_template:
+            return False  # the server's template may say something else than the text made here
+
+        async def find(server: Server) -> bool:
+            return bool(await self._several(server, await self._ready(server)))
+
+        if self._joining is None:
+            self._joining = await self._ask(share, find)
+        return self._joining
+
+    async def _judge_several(
+        self, share: Hashable, prompts: Sequence[Prompt]
+    ) -> Sequence[Judgement]:
+        texts = [wire.rendered(prompt, self._render) for prompt in prompts]
+
+        async def work(server: Server) -> Sequence[Judgement]:
+            model = await self._ready(server)
+            way = await self._several(server, model)
+            if not way:  # unlike the server that was asked first
+                return [await self._judged(server, model, prompt) for prompt in prompts]
+            body = wire.texts_body(texts, model=model) | wire.choice_fields("completions", way)
+            try:
+                answer = await self._asker(server)("POST", wire.PATHS["completions"], body)
+            except ServerRefusedError as refusal:
+                raise wire.too_long(refusal, server.context) or refusal from refusal
+            return wire.read_judgements(answer, len(texts), server.name)
+
+        return await self._ask(share, work)
 
     # What follows runs in the engine's own event loop, but for `_submit` and `_ask`.
 
@@ -243,7 +268,10 @@ class OpenAIEngine:
 
     async def _check(self, server: Server) -> None:
         async with asyncio.timeout(self._options.attempt_timeout):
-            await self._way(server, await self._ready(server), "chat")
+            model = await self._ready(server)
+            await self._way(server, model, "chat")
+            if self._options.check_template:
+                await self._several(server, model)
 
     def _asker(self, server: Server) -> Ask:
         fleet = self._servers()
@@ -296,6 +324,24 @@ class OpenAIEngine:
                     server.refuse(error)
                     raise
             return server.ways[route]
+
+    async def _several(self, server: Server, model: str) -> wire.Way | Literal[False]:
+        """How several prompts are judged in one request, if at all; found out once."""
+        async with server.checking:
+            if server.several is None:
+                found = await probe.takes_several(self._asker(server), server.name, model)
+                server.several = found or False
+            return server.several
+
+    async def _judged(self, server: Server, model: str, prompt: Prompt) -> Judgement:
+        """One judgement in a request of its own."""
+        route = wire.route_of(prompt)
+        fields = wire.choice_fields(route, await self._way(server, model, route))
+        try:
+            answer = await self._post(server, model, prompt, route, fields)
+        except ServerRefusedError as refusal:
+            raise wire.too_long(refusal, server.context) or refusal from refusal
+        return wire.read_judgement(answer, route, server.name)
 
     async def _naming(self, server: Server, model: str) -> bool:
         """Whether images may be named; found out once."""

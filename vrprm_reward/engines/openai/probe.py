@@ -4,8 +4,8 @@ Each check asks the server small questions whose right answers are known. A serv
 would answer real questions all the same, and its scores would mean nothing.
 """
 
-from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable
+from typing import Protocol
 
 from PIL import Image
 
@@ -20,7 +20,7 @@ from vrprm_reward.engines.openai.errors import (
     TemplateRefusedError,
 )
 from vrprm_reward.engines.openai.http import PassingFailure
-from vrprm_reward.engines.openai.wire import Json, Route, Way
+from vrprm_reward.engines.openai.wire import Json, Render, Route, Way
 from vrprm_reward.images import FinalImage
 
 
@@ -35,16 +35,6 @@ class Ask(Protocol):
         ...
 
 
-class Render(Protocol):
-    """The profile's conversation template: messages in transformers' form -> text."""
-
-    def __call__(
-        self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = False
-    ) -> str:
-        """Render."""
-        ...
-
-
 FIX_TEMPLATE = (
     "write the profile's template with `vrprm-reward chat-template -o chatml.jinja` and start the "
     "server with `--chat-template chatml.jinja`"
@@ -52,6 +42,7 @@ FIX_TEMPLATE = (
 
 _NOT_UNDERSTOOD = (400, 404, 405, 422, 501)
 _THINKING = "CANARY THINKING"
+_SKY = "What colour is a clear sky by day? Answer with one word: "
 
 
 async def find_model(ask: Ask, server: str, wanted: str) -> tuple[str, int | None]:
@@ -101,7 +92,7 @@ async def check_template(
         TemplateRefusedError: they differ, or the server gives no means to compare.
     """
     for prompt in _canaries(thinking):
-        expected = _rendered(prompt, render)
+        expected = wire.rendered(prompt, render)
         got = await _text_at_server(ask, model, prompt)
         if got is not None:
             if got != expected:
@@ -144,18 +135,6 @@ def _canary_body(prompt: Prompt, model: str) -> Json:
         if turn.role == "user":
             message["content"] = [{"type": "text", "text": part} for part in turn.parts]
     return body
-
-
-def _rendered(prompt: Prompt, render: Render) -> str:
-    messages = [
-        {"role": turn.role, "content": [{"type": "text", "text": part} for part in turn.parts]}
-        for turn in prompt.messages
-    ]
-    text = render(messages, add_generation_prompt=prompt.form == "reply")
-    if prompt.form == "continue":
-        last = str(prompt.messages[-1].parts[-1])
-        text = text[: text.rindex(last) + len(last)]
-    return text
 
 
 async def _text_at_server(ask: Ask, model: str, prompt: Prompt) -> str | None:
@@ -232,7 +211,7 @@ async def find_way(ask: Ask, server: str, model: str, route: Route) -> Way:
         ConstraintIgnoredError: no spelling is honoured.
         LogprobsMissingError: one is, but the log-probabilities of both verdicts do not come.
     """
-    question = Message("user", ("What colour is a clear sky by day? Answer with one word: ",))
+    question = Message("user", (_SKY,))
     prompt = Prompt((question,), form="reply" if route == "chat" else "raw")
     start = wire.prompt_body(prompt, model=model)
     failures: list[str] = []
@@ -261,6 +240,24 @@ async def find_way(ask: Ask, server: str, model: str, route: Route) -> Way:
     if without_logprobs is not None:
         raise without_logprobs
     raise wire.ignored(server, "; ".join(failures))
+
+
+async def takes_several(ask: Ask, server: str, model: str) -> Way | None:
+    """How verdicts on several rendered prompts are asked for in one request; None: not at all.
+
+    A server that cannot is asked for one at a time, and scores just as well.
+    """
+    try:
+        way = await find_way(ask, server, model, "completions")
+        body = wire.texts_body([_SKY, f"Quick now. {_SKY}"], model=model)
+        fields = wire.choice_fields("completions", way)
+        wire.read_judgements(await ask("POST", wire.PATHS["completions"], body | fields), 2, server)
+    except ServerError:
+        return None
+    except PassingFailure as failure:
+        _unless_lost(failure)
+        return None
+    return way
 
 
 async def _choose(
@@ -303,7 +300,7 @@ async def can_name_images(ask: Ask, server: str, model: str) -> bool:
 
 
 def _unless_lost(failure: PassingFailure) -> bool:
-    """False for a server that stumbles over a named image; other failures go on."""
+    """False for a server that stumbles over what it is tried with; other failures go on."""
     if failure.kind != "status":
         raise failure
     return False

@@ -8,7 +8,7 @@ import random
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Literal, TypeVar
 from urllib.parse import urlsplit
 
 import httpx2
@@ -60,6 +60,9 @@ class Server:
     """The model's context in tokens, if the server tells."""
 
     ways: dict[Route, Way] = field(default_factory=dict)
+    several: Way | Literal[False] | None = None
+    """How several prompts are judged in one request; False: not at all; None: not tried yet."""
+
     names_images: bool | None = None
     """Whether it can be told the name of an image instead of the image; None: not tried yet."""
 
@@ -109,7 +112,7 @@ class Server:
 
     def forget(self) -> None:
         """Take nothing for granted: whatever answers here next may be another process."""
-        self.model = self.context = self.names_images = None
+        self.model = self.context = self.names_images = self.several = None
         self.ways.clear()
         self.images.clear()
 

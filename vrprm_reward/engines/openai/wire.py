@@ -7,7 +7,7 @@ conversations and `completions` (`/v1/completions`) for raw prompts.
 import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from vrprm_reward.engines.engine import Generation, Judgement, Message, Prompt
 from vrprm_reward.engines.openai.errors import (
@@ -56,6 +56,31 @@ class Way:
     """How many of the likeliest tokens it is asked to list."""
 
 
+class Render(Protocol):
+    """The profile's conversation template: messages in transformers' form -> text."""
+
+    def __call__(
+        self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = False
+    ) -> str:
+        """Render."""
+        ...
+
+
+def rendered(prompt: Prompt, render: Render) -> str:
+    """The text that a model sees for a prompt without images."""
+    if prompt.form == "raw":
+        return "".join(map(str, prompt.messages[0].parts))
+    messages = [
+        {"role": turn.role, "content": [{"type": "text", "text": part} for part in turn.parts]}
+        for turn in prompt.messages
+    ]
+    text = render(messages, add_generation_prompt=prompt.form == "reply")
+    if prompt.form == "continue":
+        last = str(prompt.messages[-1].parts[-1])
+        text = text[: text.rindex(last) + len(last)]
+    return text
+
+
 def route_of(prompt: Prompt) -> Route:
     """The route that a prompt takes. Raises `EngineError` for a raw prompt with images."""
     if prompt.form != "raw":
@@ -77,8 +102,7 @@ def prompt_body(
         naming: whether images get names (vLLM's `uuid`), so that they can be named later.
     """
     if prompt.form == "raw":
-        text = "".join(part for part in prompt.messages[0].parts if isinstance(part, str))
-        return {"model": model, "prompt": text, "add_special_tokens": False}
+        return texts_body("".join(map(str, prompt.messages[0].parts)), model=model)
     body: Json = {
         "model": model,
         "messages": [_message(turn, named=named, naming=naming) for turn in prompt.messages],
@@ -86,6 +110,12 @@ def prompt_body(
     if prompt.form == "continue":
         body |= {"continue_final_message": True, "add_generation_prompt": False}
     return body
+
+
+def texts_body(texts: str | Sequence[str], *, model: str) -> Json:
+    """The part of a request that holds one or several rendered prompts, for `completions`."""
+    prompt = texts if isinstance(texts, str) else list(texts)
+    return {"model": model, "prompt": prompt, "add_special_tokens": False}
 
 
 def image_name(digest: str) -> str:
@@ -181,8 +211,7 @@ def read_generation(
 
 def read_choice(answer: Json, route: Route, server: str) -> str:
     """The one token's text, wherever the server put it."""
-    choice = _choice(answer, server)
-    return _text(choice, route) or (_reasoning(choice) if route == "chat" else "")
+    return _chosen_text(_choice(answer, server), route)
 
 
 def read_judgement(answer: Json, route: Route, server: str) -> Judgement:
@@ -193,9 +222,38 @@ def read_judgement(answer: Json, route: Route, server: str) -> Judgement:
         LogprobsMissingError: one of the two log-probabilities is not there.
         ServerAnswerError: fields are missing.
     """
-    text = read_choice(answer, route, server)
+    found = _verdicts(_choice(answer, server), route, server)
+    return Judgement(*found, prompt_tokens(answer, server))
+
+
+def read_judgements(answer: Json, count: int, server: str) -> tuple[Judgement, ...]:
+    """The answers of `completions` to so many prompts, in their order; as `read_judgement`.
+
+    The server counts the tokens of all prompts together; each is given an equal part of them.
+    """
+    choices = answer.get("choices")
+    by_index = {
+        choice.get("index"): choice
+        for choice in (choices if isinstance(choices, list) else ())
+        if isinstance(choice, dict)
+    }
+    if set(by_index) != set(range(count)):
+        raise ServerAnswerError(
+            f"{server} answered {count} prompts with choices {sorted(map(str, by_index))}: take "
+            "away any proxy before it"
+        )
+    each, rest = divmod(prompt_tokens(answer, server), count)
+    return tuple(
+        Judgement(*_verdicts(by_index[index], "completions", server), each + (index < rest))
+        for index in range(count)
+    )
+
+
+def _verdicts(choice: Mapping[str, Any], route: Route, server: str) -> tuple[float, float]:
+    """Log-probabilities of "0" and of "1"."""
+    text = _chosen_text(choice, route)
     try:
-        chosen, found = _logprobs(_choice(answer, server), route)
+        chosen, found = _logprobs(choice, route)
     except (TypeError, ValueError, LookupError, AttributeError) as error:
         raise ServerAnswerError(
             f"{server} answered with log-probabilities of an unknown form ({error!r})"
@@ -206,7 +264,7 @@ def read_judgement(answer: Json, route: Route, server: str) -> Judgement:
     if missing:
         listed = ", ".join(repr(token) for token in list(found)[:8]) or "no token at all"
         raise no_logprobs(server, f'of "{missing[0]}" (it listed {listed})')
-    return Judgement(found["0"], found["1"], prompt_tokens(answer, server))
+    return found["0"], found["1"]
 
 
 def ignored(server: str, what: str) -> ConstraintIgnoredError:
@@ -271,6 +329,10 @@ def _text(choice: Mapping[str, Any], route: Route) -> str:
     if route == "completions":
         return str(choice.get("text") or "")
     return str(_chat_message(choice).get("content") or "")
+
+
+def _chosen_text(choice: Mapping[str, Any], route: Route) -> str:
+    return _text(choice, route) or (_reasoning(choice) if route == "chat" else "")
 
 
 def _reasoning(choice: Mapping[str, Any]) -> str:

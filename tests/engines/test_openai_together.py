@@ -1,0 +1,161 @@
+"""Judgements that are asked for at once: what is joined, and what becomes of it when it fails."""
+
+import asyncio
+import math
+
+import pytest
+
+from tests.engines.openai_server import FakeServer, wait_until
+from tests.engines.test_openai import ASK, engine_for
+from vrprm_reward.engines.engine import Message, Prompt
+from vrprm_reward.engines.openai.errors import LogprobsMissingError, ServerAnswerError
+from vrprm_reward.errors import PromptTooLongError
+from vrprm_reward.scoring.parse import probability
+
+pytestmark = pytest.mark.timeout(30)
+
+
+def number(text):
+    """Log-probabilities that tell the prompts of `prompts` apart."""
+    digits = "".join(filter(str.isdigit, text.split("Question", 1)[-1]))
+    return -float(digits or 1), -1.0
+
+
+def prompts(count, more=""):
+    return [Prompt((Message("user", (f"Question {n}.{more}",)),)) for n in range(2, 2 + count)]
+
+
+def judge_all(engine, asked, share="a rollout"):
+    async def together():
+        return await asyncio.gather(*(engine.judge(prompt, share=share) for prompt in asked))
+
+    return asyncio.run(together())
+
+
+def lists_asked(server):
+    return [request["prompt"] for request in server.asked() if "prompt" in request]
+
+
+def test_each_prompt_gets_its_own_answer_whatever_their_order_in_the_servers():
+    with FakeServer(number, lists=True) as server, engine_for(server) as engine:
+        engine.connect()
+        judge_all(engine, prompts(1))  # how is found out by now
+        found = judge_all(engine, prompts(5))
+        texts = [f"<|im_start|>user\nQuestion {n}.<|im_end|>\n" for n in range(2, 7)]
+        assert lists_asked(server)[1:] == [[f"{t}<|im_start|>assistant\n" for t in texts]]
+        assert sum(one.prompt_tokens for one in found) == sum(map(len, lists_asked(server)[1]))
+    assert [probability(one) for one in found] == [
+        pytest.approx(1 / (1 + math.exp(1 - n))) for n in range(2, 7)
+    ]
+
+
+def test_rollouts_are_not_joined_with_each_other():
+    async def two_rollouts(engine):
+        asked = [(prompt, share) for share in "ab" for prompt in prompts(3)]
+        await asyncio.gather(*(engine.judge(prompt, share=share) for prompt, share in asked))
+
+    with FakeServer(number, lists=True) as server, engine_for(server) as engine:
+        judge_all(engine, prompts(1))
+        asyncio.run(two_rollouts(engine))
+        assert sorted(map(len, lists_asked(server))) == [1, 3, 3]
+
+
+def test_a_server_that_takes_one_prompt_at_a_time_is_asked_for_one_at_a_time():
+    with FakeServer(number) as server, engine_for(server) as engine:
+        assert len({one.log_p0 for one in judge_all(engine, prompts(4))}) == 4
+        assert lists_asked(server) == []
+        assert len(server.asked()) == 4
+
+
+def test_replicas_of_both_kinds_serve_one_fleet():
+    with (
+        FakeServer(number, lists=True) as one,
+        FakeServer(number) as two,
+        engine_for(one, two, max_in_flight=1) as engine,
+    ):
+        engine.connect()
+        judge_all(engine, prompts(1))
+
+        async def many():
+            return await asyncio.gather(
+                *(engine.judge(p, share=share) for share in range(6) for p in prompts(3))
+            )
+
+        found = asyncio.run(many())
+        assert [one.log_p0 - one.log_p1 for one in found] == pytest.approx([-1.0, -2.0, -3.0] * 6)
+        assert two.asked()
+
+
+def test_nothing_is_rendered_here_for_a_server_whose_template_was_not_compared():
+    with FakeServer(lists=True) as server, engine_for(server, check_template=False) as engine:
+        judge_all(engine, prompts(3))
+        assert lists_asked(server) == []
+        assert len(server.asked()) == 3
+
+
+def test_what_fails_fails_for_all_that_were_joined_with_its_own_error():
+    with FakeServer(number, lists=True, context=400) as server, engine_for(server) as engine:
+        judge_all(engine, prompts(1))
+        with pytest.raises(PromptTooLongError) as caught:
+            judge_all(engine, [*prompts(2), *prompts(1, more="x" * 500)])
+        assert caught.value.limit == 399
+        server.logprobs = "chosen"
+        with pytest.raises(LogprobsMissingError):
+            judge_all(engine, prompts(2))
+
+
+@pytest.mark.parametrize("fault", [500, "cut", "half", (429, "0.01")])
+def test_a_joined_request_is_tried_again_as_any_other(fault):
+    with FakeServer(number, lists=True) as server, engine_for(server) as engine:
+        judge_all(engine, prompts(1))
+        server.faults.append(fault)
+        found = judge_all(engine, prompts(3))
+        assert [one.log_p0 - one.log_p1 for one in found] == pytest.approx([-1.0, -2.0, -3.0])
+
+
+def test_an_answer_that_lacks_one_of_the_prompts_is_an_error():
+    with FakeServer(number, lists=True) as server, engine_for(server) as engine:
+        judge_all(engine, prompts(1))
+        whole = server._complete_list
+        server._complete_list = lambda request: (
+            200,
+            whole(request)[1] | {"choices": whole(request)[1]["choices"][1:]},
+        )
+        with pytest.raises(ServerAnswerError, match=r"3 prompts with choices \['0', '1'\]"):
+            judge_all(engine, prompts(3))
+
+
+def test_one_call_that_is_cancelled_leaves_the_others_their_answer_and_all_end_the_request():
+    async def cancelled(engine, server, how_many):
+        calls = [asyncio.create_task(engine.judge(p, share="x")) for p in prompts(3)]
+        while not server.in_flight:
+            await asyncio.sleep(0.01)
+        for call in calls[:how_many]:
+            call.cancel()
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    with FakeServer(number, lists=True) as server, engine_for(server) as engine:
+        judge_all(engine, prompts(1))
+        server.delay = 0.3
+        found = asyncio.run(cancelled(engine, server, 1))
+        assert isinstance(found[0], asyncio.CancelledError)
+        assert [one.log_p0 - one.log_p1 for one in found[1:]] == pytest.approx([-2.0, -3.0])
+        assert server.disconnected == 0
+
+        found = asyncio.run(cancelled(engine, server, 3))
+        assert all(isinstance(each, asyncio.CancelledError) for each in found)
+        wait_until(lambda: server.disconnected == 1)
+        assert len(judge_all(engine, prompts(2), share="x")) == 2
+
+
+def test_a_call_that_is_cancelled_right_away_leaves_nothing_behind():
+    async def at_once_cancelled(engine):
+        call = asyncio.create_task(engine.judge(ASK, share="x"))
+        await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        return await engine.judge(ASK, share="x")
+
+    with FakeServer(lists=True) as server, engine_for(server) as engine:
+        judge_all(engine, prompts(1))
+        assert asyncio.run(at_once_cancelled(engine)).log_p1 < 0
