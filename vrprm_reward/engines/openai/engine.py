@@ -76,6 +76,7 @@ class OpenAIEngine:
         self._process = os.getpid()
         self._model = None if self._options.model == "auto" else self._options.model
         self._joining: bool | None = None
+        self._finding: dict[asyncio.AbstractEventLoop, asyncio.Task[bool]] = {}
         self._together = Together(self._judge_several)
         self._closed = False
 
@@ -201,7 +202,13 @@ class OpenAIEngine:
             return bool(await self._several(server, await self._ready(server)))
 
         if self._joining is None:
-            self._joining = await self._ask(share, find)
+            # One task for all that ask: they go on in the same moment, and their round stays one.
+            loop = asyncio.get_running_loop()
+            finding = self._finding.get(loop)
+            if finding is None:
+                finding = self._finding[loop] = loop.create_task(self._ask(share, find))
+                finding.add_done_callback(lambda _: self._finding.pop(loop, None))
+            self._joining = await asyncio.shield(finding)
         return self._joining
 
     async def _judge_several(
