@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from tests.integration.processes import ROOT
+from vrprm_reward.errors import InputError
 
 PROBE = """
 import pickle, sys
@@ -143,10 +144,9 @@ def test_doctor_says_what_to_export_where_nothing_is_loaded_and_names_every_wron
     assert len(wrong) == 8
 
 
-def test_a_file_that_is_no_configuration_of_verl_is_refused(tmp_path):
+def test_a_file_that_is_no_configuration_of_verl_is_refused_before_anything_is_started(tmp_path):
+    from vrprm_verl.doctor import examine
+
     (tmp_path / "config.yaml").write_text("model: demo")
-    done = python(
-        "-m", "vrprm_reward.cli", "doctor", "verl", "--config", str(tmp_path / "config.yaml")
-    )
-    assert done.returncode == 2
-    assert "no composed configuration of verl" in done.stderr
+    with pytest.raises(InputError, match="no composed configuration of verl"):
+        examine(tmp_path / "config.yaml")

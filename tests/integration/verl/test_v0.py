@@ -6,8 +6,8 @@ from tests.integration.verl.problems import CIRCLES, RED, RESPONSES
 from tests.integration.verl.v0 import OVERRIDES, V0Run, rows_of
 
 
-def test_the_v0_trainer_credits_every_token_by_its_step(
-    reward_loops, reward_server, tokenizer, shapes, tmp_path
+def test_the_v0_trainer_credits_every_token_by_its_step_and_logs_what_was_scored(
+    reward_loops, reward_server, tokenizer, shapes, metrics_patch, tmp_path
 ):
     write_data(tmp_path / "train.parquet", [(RED, "three", shapes), (CIRCLES, "three", shapes)])
     config = config_of(*OVERRIDES, *vrprm(reward_server.url))
@@ -18,5 +18,8 @@ def test_the_v0_trainer_credits_every_token_by_its_step(
         check_batch(reward_server.url, tokenizer, shapes, rows_of(batch), advantages)
         assert "vrprm_response_mask" not in batch.non_tensor_batch
         assert "vrprm_row" in batch.meta_info["reward_extra_keys"]
+        metrics = run.metrics(batch)
+        assert (metrics["vrprm/masked_share"], metrics["vrprm/outcome/mean"]) == (0, 0.5)
+        assert metrics["vrprm/steps/max"] == 3
     finally:
         run.close()

@@ -4,14 +4,13 @@ import asyncio
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
+from statistics import mean, stdev
 
 import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
 from verl.trainer.ppo import core_algos
-from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
 from tests.integration.verl.expected import check_batch, expected_rewards
 from tests.integration.verl.harness import (
@@ -229,26 +228,38 @@ def test_verls_optimal_token_baselines_take_the_dense_tensor(tensors, name):
     ],
 )
 def test_verls_v1_trainer_hands_some_of_its_own_estimators_too_little(run, batch, name, missing):
-    config = OmegaConf.merge(run.config, {"algorithm": {"adv_estimator": name}})
-    trainer = SimpleNamespace(config=config)
     with pytest.raises((AssertionError, TypeError), match=missing):
-        PPOTrainer._compute_advantage(trainer, batch, {})
+        run.advantages(batch, name)
 
 
-def test_our_estimators_are_registered_and_take_the_same_tensors(tensors):
+def by_steps(rewards, mask, values):
+    """(bs, response_len): one value a step, on every token up to the step's last one."""
+    found = torch.zeros_like(rewards)
+    for row, of_row in enumerate(values):
+        ends = rewards[row].nonzero().flatten().tolist()
+        for token in range(int(mask[row].sum())):
+            step = sum(end < token for end in ends)
+            found[row, token] = of_row[min(step, len(ends) - 1)]
+    return found
+
+
+def test_our_other_estimators_give_what_is_worked_out_by_hand_in_verls_own_advantage_step(
+    run, batch, tensors
+):
     rewards, mask, uid = tensors
-    found = {}
-    for name in ("vrprm_leave_one_out", "vrprm_process_grpo", "vrprm_group_mean"):
-        estimate = core_algos.get_adv_estimator_fn(name)
-        advantages, _ = estimate(
-            token_level_rewards=rewards, response_mask=mask, index=uid, config={}
-        )
-        assert not (advantages * (1 - mask)).any()
-        assert advantages.any()
-        found[name] = advantages
+    process, group_mean = [None] * 4, [None] * 4
     for group in set(uid):
-        both = torch.stack([found["vrprm_group_mean"][i][0] for i in np.where(uid == group)[0]])
-        assert both.sum().item() == pytest.approx(0, abs=1e-5)
+        a, b = np.where(uid == group)[0]
+        steps = {row: rewards[row][rewards[row] != 0].tolist() for row in (a, b)}
+        pool = steps[a] + steps[b]
+        totals = [sum(steps[a]), sum(steps[b])]
+        for row in (a, b):
+            normal = [(r - mean(pool)) / stdev(pool) for r in steps[row]]
+            process[row] = [sum(normal[k:]) for k in range(len(normal))]
+            group_mean[row] = [(sum(steps[row]) - mean(totals)) / stdev(totals)] * len(normal)
+    for name, values in [("vrprm_process_grpo", process), ("vrprm_group_mean", group_mean)]:
+        found = padded(run.advantages(batch, name))
+        torch.testing.assert_close(found, by_steps(rewards, mask, values), atol=1e-3, rtol=1e-3)
 
 
 def test_verls_grpo_sums_the_dense_rewards_so_that_positions_are_lost(tensors):
@@ -271,21 +282,11 @@ def test_the_score_of_a_row_is_the_sum_of_its_dense_rewards(run, batch):
         assert row["rewards"].sum().item() == pytest.approx(row["info"]["score"], abs=1e-5)
 
 
-def test_the_training_metrics_reach_verls_logger_through_the_metrics_patch(run, batch):
-    from vrprm_verl import patches
-
-    if not patches.is_patched(PPOTrainer, "_compute_metrics"):
-        patches.patch_metrics()
+def test_the_training_metrics_reach_verls_logger_through_the_metrics_patch(
+    run, batch, metrics_patch
+):
     run.advantages(batch)
-    trainer = SimpleNamespace(
-        config=run.config,
-        use_critic=False,
-        _rollout_moe_lb_metrics_accumulator=None,
-        _get_n_gpus_for_throughput=lambda: 1,
-    )
-    metrics = {}
-    timing = {"step": 1.0, "gen": 1.0, "adv": 0.1}
-    PPOTrainer._compute_metrics(trainer, batch, metrics, timing, 1, 0)
+    metrics = run.metrics(batch)
     assert metrics["vrprm/masked_share"] == 0
     assert 0 < metrics["vrprm/p_correct/mean"] < 1
     assert metrics["vrprm/steps/max"] == 3
