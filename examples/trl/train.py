@@ -33,6 +33,15 @@ OURS = [
 
 
 def main(arguments=None):
+    args = options(arguments)
+    torch.manual_seed(args.seed)
+    model, processor = load_policy()
+    losses = warm_up(model, processor, args.warm_up, args.seed)
+    print(f"imitation: {len(losses)} batches, loss {losses[0]:.2f} -> {losses[-1]:.2f}")
+    return learn(model, processor, args)
+
+
+def options(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--reward", default="demo", help="a name for load_process_reward")
     parser.add_argument("--dense", action="store_true", help="credit each step on its own")
@@ -40,14 +49,12 @@ def main(arguments=None):
     parser.add_argument("--warm-up", type=int, default=150, help="batches of imitation before")
     parser.add_argument("--batch", type=int, default=16, help="responses per step, 8 a problem")
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
 
-    torch.manual_seed(args.seed)
+
+def learn(model, processor, args):
+    """Train the policy, print what changed, and return those figures."""
     judge = load_process_reward(args.reward)
-    model, processor = load_policy()
-    losses = warm_up(model, processor, args.warm_up, args.seed)
-    print(f"imitation: {len(losses)} batches, loss {losses[0]:.2f} -> {losses[-1]:.2f}")
-
     held_out = [random_example(random.Random(1_000_000 + k)) for k in range(HELD_OUT)]
     before = examined(model, processor, judge, held_out)
     reward = ProcessRewardFunction(judge, outcome="exact", steps=args.dense)
@@ -60,8 +67,12 @@ def main(arguments=None):
     )
     trainer.train()
     after = examined(model, processor, judge, held_out)
-
     logged = [row for row in trainer.state.log_history if "reward" in row]
+    report(logged, before, after)
+    return before, after, logged
+
+
+def report(logged, before, after):
     quarter = max(1, len(logged) // 4)
     print(f"\n{'':28}first quarter   last quarter")
     for name in ("reward", "completions/mean_length", *OURS):
@@ -72,7 +83,6 @@ def main(arguments=None):
     print(f"\n{HELD_OUT} held-out problems     before          after")
     for name in before:
         print(f"{name:28}{before[name]:13.3f}{after[name]:15.3f}")
-    return before, after, logged
 
 
 def config(args):

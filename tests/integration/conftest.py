@@ -5,6 +5,7 @@ Run by `make integration` in an environment that has vLLM, verl, OpenRLHF and TR
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -40,7 +41,16 @@ def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProc
 
 
 @pytest.fixture(scope="session")
-def reward_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def world_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where pictures lie that the reward server may read by their paths."""
+    return tmp_path_factory.mktemp("pictures")
+
+
+@pytest.fixture(scope="session")
+def reward_server(
+    tmp_path_factory: pytest.TempPathFactory, world_folder: Path
+) -> Iterator[ServerProcess]:
     """`vrprm-reward serve` with the demo checkpoint in process, `/get_reward` included."""
-    with vrprm_serve(tmp_path_factory.mktemp("serve"), "--unscored-reward", "-1") as server:
+    options = ("--unscored-reward", "-1", "--allow-folder", str(world_folder))
+    with vrprm_serve(tmp_path_factory.mktemp("serve"), *options) as server:
         yield server

@@ -8,7 +8,6 @@ os.environ.setdefault("DS_ACCELERATOR", "cpu")
 import pytest
 
 import vrprm_openrlhf
-from tests.integration.processes import vrprm_serve
 
 
 @pytest.fixture(scope="session")
@@ -34,17 +33,3 @@ def _no_settings(monkeypatch):
     """No setting of the machine gets into a test."""
     for name in [name for name in os.environ if name.startswith("VRPRM_")]:
         monkeypatch.delenv(name)
-
-
-@pytest.fixture(scope="session")
-def world_folder(tmp_path_factory):
-    """Where the pictures of the rollouts lie."""
-    return tmp_path_factory.mktemp("pictures")
-
-
-@pytest.fixture(scope="session")
-def openrlhf_server(tmp_path_factory, world_folder):
-    """A reward server that may read the pictures of labels."""
-    options = ("--unscored-reward", "-1", "--allow-folder", str(world_folder))
-    with vrprm_serve(tmp_path_factory.mktemp("serve"), *options) as server:
-        yield server

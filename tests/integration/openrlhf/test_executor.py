@@ -37,11 +37,11 @@ def path_of(which):
 
 
 @pytest.fixture
-def settings(monkeypatch, openrlhf_server):
+def settings(monkeypatch, reward_server):
     """Sets the adapter's variables; the server's URL stands already."""
 
     def change(**values):
-        for name, value in {"url": openrlhf_server.url, "outcome": "exact", **values}.items():
+        for name, value in {"url": reward_server.url, "outcome": "exact", **values}.items():
             monkeypatch.setenv(f"VRPRM_OPENRLHF_{name.upper()}", str(value))
 
     change()
@@ -54,9 +54,9 @@ def cases(world_folder):
 
 
 @pytest.fixture(scope="session")
-def direct(openrlhf_server, cases):
+def direct(reward_server, cases):
     """The scores of the cases without OpenRLHF."""
-    scores = load_process_reward(openrlhf_server.url).score([case.rollout for case in cases])
+    scores = load_process_reward(reward_server.url).score([case.rollout for case in cases])
     assert all(score.scored for score in scores)
     return scores
 
@@ -84,9 +84,9 @@ async def _all(executor, cases, **changes):
 
 
 def test_the_http_client_of_openrlhf_gets_the_scores_of_direct_scoring(
-    openrlhf_server, cases, direct
+    reward_server, cases, direct
 ):
-    executor = SingleTurnAgentExecutor(remote_rm_url=[openrlhf_server.url + "/get_reward"])
+    executor = SingleTurnAgentExecutor(remote_rm_url=[reward_server.url + "/get_reward"])
     for output, score in zip(asyncio.run(_all(executor, cases)), direct, strict=True):
         assert output["reward"] == [pytest.approx(fmean(score.p_correct))]
         assert output["extra_logs"]["vrprm_steps"] == [len(score.steps)]

@@ -56,9 +56,9 @@ def hasty(monkeypatch):
     monkeypatch.setattr(openrlhf_agent.asyncio, "sleep", lambda seconds: slept(0))
 
 
-def test_an_empty_batch_is_answered(openrlhf_server):
+def test_an_empty_batch_is_answered(reward_server):
     body = {"query": [], "prompts": [], "labels": []}
-    answer = httpx2.post(openrlhf_server.url + "/get_reward", json=body)
+    answer = httpx2.post(reward_server.url + "/get_reward", json=body)
     assert (answer.status_code, answer.json()["rewards"]) == (200, [])
 
 
@@ -86,9 +86,9 @@ def test_openrlhf_itself_goes_on_without_a_reward_when_the_server_is_down(case, 
 
 @pytest.mark.parametrize("label", [None, "", {"answer": "3"}])
 def test_with_the_hook_a_missing_reward_stops_the_run_and_names_the_server(
-    case, dead_url, hasty, patched, openrlhf_server, label
+    case, dead_url, hasty, patched, reward_server, label
 ):
-    url = dead_url if label is None else openrlhf_server.url
+    url = dead_url if label is None else reward_server.url
     executor = SingleTurnAgentExecutor([url + "/get_reward"])
     with pytest.raises(UnscoredError, match=url):
         asyncio.run(execute(executor, case, label=case.label if label is None else label))
@@ -135,8 +135,8 @@ def test_a_reward_function_stops_the_run_in_spite_of_openrlhf(case, settings, mo
         asyncio.run(execute(executor, case))
 
 
-def test_a_bad_image_masks_its_rollout_and_no_other(case, settings, patched, openrlhf_server):
-    settings(url=openrlhf_server.url, total_timeout=300, timeout=300)
+def test_a_bad_image_masks_its_rollout_and_no_other(case, settings, patched, reward_server):
+    settings(url=reward_server.url, total_timeout=300, timeout=300)
     executor = AgentExecutor()
     tiny = [case.image.resize((2, 2))]
 

@@ -36,7 +36,7 @@ def run(command, **environment):
         env={**os.environ, **BASE, **environment},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=600,
         cwd=ROOT,
     )
 
@@ -73,13 +73,16 @@ def test_the_environment_hook_of_ray_installs_the_dense_hook_in_every_worker():
 @pytest.fixture
 def cluster(tmp_path):
     """A Ray cluster of its own; its address for jobs."""
-    port, dashboard = free_port(), free_port()
+    port, dashboard, agent = free_port(), free_port(), free_port()
+    patience = {"RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": "200"}
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:  # sockets: short paths
         command = [
             *(str(RAY), "start", "--head", "--block", "--num-cpus=2", f"--port={port}"),
-            *(f"--dashboard-port={dashboard}", f"--temp-dir={folder}", "--disable-usage-stats"),
+            *(f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"),
+            "--ray-client-server-port=0",  # no such server: its port would be the same in any run
+            *(f"--temp-dir={folder}", "--disable-usage-stats"),
         ]
-        server = ServerProcess(command, tmp_path / "ray.log", **BASE)
+        server = ServerProcess(command, tmp_path / "ray.log", **BASE, **patience)
         server.url = f"http://127.0.0.1:{dashboard}"
         try:
             server.wait_until(lambda: server.answers("/api/version"))

@@ -1,6 +1,7 @@
 """A job as OpenRLHF's is: a driver that starts Ray, and actors in which all the work is done.
 
-`python trainer_job.py ESTIMATOR...` prints what the actors found, as one line of JSON.
+`python trainer_job.py ESTIMATOR...` prints what the actors found, as one line of JSON: without an
+estimator, only how the executor fared.
 """
 
 import json
@@ -37,12 +38,8 @@ class RolloutActor:
     async def name(self):
         return type(self.executor).__name__
 
-
-@ray.remote
-class RewardActor:
-    """Where a reward function stops a run."""
-
-    async def stop(self):
+    async def reward(self):
+        """What a reward function does when it stops a run."""
         from openrlhf.utils.agent import SingleTurnAgentExecutor
 
         import vrprm_openrlhf.reward
@@ -55,7 +52,7 @@ class RewardActor:
 def message(call):
     """What a driver is told when an actor fails."""
     try:
-        return ray.get(call, timeout=120)
+        return ray.get(call, timeout=250)
     except ray.exceptions.RayError as error:
         return f"{type(error).__name__}: {error}"
 
@@ -64,11 +61,16 @@ def main():
     # As in openrlhf/cli/train_ppo_ray.py.
     own = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": 2, "include_dashboard": False}
     ray.init(runtime_env={"env_vars": {"TOKENIZERS_PARALLELISM": "true"}}, **own)
-    trainer = TrainerActor.remote()
-    found = {name: message(trainer.advantages.remote(name)) for name in sys.argv[1:]}
-    ray.kill(trainer)
-    found["executor"] = message(RolloutActor.remote().name.remote())
-    found["reward function"] = message(RewardActor.remote().stop.remote())
+    found = {}
+    estimators = sys.argv[1:]
+    if estimators:
+        trainer = TrainerActor.remote()
+        found = {name: message(trainer.advantages.remote(name)) for name in estimators}
+        ray.kill(trainer)
+    rollout = RolloutActor.remote()
+    found["executor"] = message(rollout.name.remote())
+    if estimators:
+        found["reward function"] = message(rollout.reward.remote())
     sys.stdout.write(f"FOUND {json.dumps(found)}\n")
 
 

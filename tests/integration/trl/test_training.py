@@ -42,10 +42,7 @@ def policy(example):
 
 @pytest.fixture
 def options(example, tmp_path):
-    class Options:
-        seed, steps, batch = 3, 3, 8
-
-    found = example.config(Options)
+    found = example.config(example.options(["--seed", "3", "--batch", "8"]))
     found.output_dir = str(tmp_path)
     return found
 
@@ -65,12 +62,12 @@ def trained(example, policy, options, reward, trainer, **more):
 
 
 def test_the_example_trains_for_twenty_steps_and_says_what_it_learned(
-    example, reward_server, capsys, tmp_path, monkeypatch
+    example, policy, reward_server, capsys, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    before, after, logged = example.main(
-        ["--reward", reward_server.url, "--steps", "20", "--warm-up", "60", "--batch", "8"]
-    )
+    args = example.options(["--reward", reward_server.url, "--steps", "20", "--batch", "8"])
+    model, processor = policy
+    before, after, logged = example.learn(copy.deepcopy(model), processor, args)
     printed = capsys.readouterr().out
     assert len(logged) == 20
     for row in logged:
@@ -84,6 +81,22 @@ def test_the_example_trains_for_twenty_steps_and_says_what_it_learned(
     assert before.keys() == after.keys()
     for text in ("first quarter", "p_correct/mean", "right answers"):
         assert text in printed
+
+
+def test_the_example_credits_steps_when_it_is_told_to(
+    example, reward_server, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    sizes = ["--steps", "2", "--warm-up", "10", "--batch", "8"]
+    _, _, logged = example.main(["--reward", reward_server.url, "--dense", *sizes])
+    assert len(logged) == 2
+    assert all(row["rewards/process_reward/masked_share"] == 0 for row in logged)
+    assert all(math.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in logged)
+    # What TRL is told is the outcome: the steps have advantages of their own.
+    assert all(
+        row["reward"] == pytest.approx(row["rewards/process_reward/outcome/mean"]) for row in logged
+    )
+    assert "right answers" in capsys.readouterr().out
 
 
 class EveryFifthFails:
