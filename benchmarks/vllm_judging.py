@@ -1,6 +1,7 @@
 """Judging through a real vLLM: all steps in flight against one request per step in sequence.
 
-    python -m benchmarks.vllm_judging [--rollouts 32] [--at-once 1,4,16] [--repeats 3]
+    python -m benchmarks.vllm_judging [--rollouts 32] [--at-once 1,4,16] [--repeats 3] \
+        [--vllm="--dtype bfloat16"]
 
 Starts vLLM with the demo checkpoint (so it needs the environment of `make integration`). The plain
 client follows the official pattern: as many rollouts at once, each asking for one step after
@@ -13,6 +14,7 @@ import asyncio
 import os
 import platform
 import random
+import shlex
 import statistics
 import tempfile
 import time
@@ -122,13 +124,16 @@ async def measure(
         _, scores = await timed(ours, rollouts, 16)  # thinks, and warms everything up
         await timed(plain, rollouts, 16)
         steps = sum(len(score.steps) for score in scores)
-        rounds = statistics.mean(score.usage.rounds for score in scores if score.usage)
+        usages = [score.usage for score in scores if score.usage]
+        rounds = statistics.mean(usage.rounds for usage in usages)
+        judged = sum(usage.requests - 1 for usage in usages)
         print(
-            f"profile {profile_name}: {len(rollouts)} rollouts, {steps} steps, {rounds:.2f} rounds"
+            f"profile {profile_name}: {len(rollouts)} rollouts, {steps} steps, "
+            f"judged {judged} times in {rounds:.2f} rounds"
         )
         for count in at_once:
             seconds: dict[str, list[float]] = {"plain": [], "ours": []}
-            differing = 0
+            furthest = 0.0
             for _ in range(repeats):
                 for name, scorer in (("plain", plain), ("ours", ours)):
                     reset = httpx2.post(f"{url}/reset_prefix_cache", timeout=60)
@@ -136,17 +141,20 @@ async def measure(
                     taken, found = await timed(scorer, rollouts, count)
                     seconds[name].append(taken)
                     assert all(score.scored for score in found)
-                    differing += sum(
-                        abs(p - q) > 1e-3
-                        for a, b in zip(found, scores, strict=True)
-                        for p, q in zip(a.p_correct, b.p_correct, strict=True)
+                    furthest = max(
+                        furthest,
+                        *(
+                            abs(p - q)
+                            for a, b in zip(found, scores, strict=True)
+                            for p, q in zip(a.p_correct, b.p_correct, strict=True)
+                        ),
                     )
             a, b = (statistics.median(seconds[name]) for name in ("plain", "ours"))
             spread = {n: f"{min(s):.2f}-{max(s):.2f}" for n, s in seconds.items()}
             print(
                 f"  {count:3d} rollouts at once: plain {a:6.2f} s ({spread['plain']}), "
                 f"ours {b:6.2f} s ({spread['ours']}), {a / b:.2f} times as fast, "
-                f"{differing} probabilities differ by more than 1e-3"
+                f"probabilities differ by {furthest:.0e} at most"
             )
 
 
@@ -158,12 +166,14 @@ def main() -> None:
     # VisualProcessBench has 9.4 steps a row.
     parser.add_argument("--min-steps", type=int, default=8)
     parser.add_argument("--profiles", default="demo")
+    parser.add_argument("--vllm", default="", metavar="OPTIONS", help="more of its command line")
     options = parser.parse_args()
     os.environ["VLLM_SERVER_DEV_MODE"] = "1"  # has /reset_prefix_cache
     rollouts = long_rollouts(options.rollouts, options.min_steps)
     at_once = [int(count) for count in options.at_once.split(",")]
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before")
-    with tempfile.TemporaryDirectory() as folder, vllm(Path(folder)) as server:
+    more = shlex.split(options.vllm)
+    with tempfile.TemporaryDirectory() as folder, vllm(Path(folder), *more) as server:
         for name in options.profiles.split(","):
             asyncio.run(measure(server.url, name, rollouts, at_once, options.repeats))
     print(f"load {os.getloadavg()[0]:.1f} after")
