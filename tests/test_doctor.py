@@ -3,6 +3,7 @@
 import asyncio
 import math
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -104,6 +105,14 @@ def test_the_followed_frame_comes_first_and_alone(frame):
     assert not any(row.followed for row in evidence[1:])
     assert evidence[0].agreement == 1.0
     assert evidence[0].mass == pytest.approx(0.98)
+
+
+def test_only_frames_that_are_followed_as_well_stand_beside_the_best():
+    best, *others = doctor.try_profiles(FollowsOneFrame("score_json"), PROFILES)
+    assert not any(doctor.as_good(other, best) for other in others)
+    twin = replace(best, profile="twin", agreement=best.agreement - 0.04)
+    worse = replace(best, profile="worse", agreement=best.agreement - 0.06)
+    assert [doctor.as_good(row, best) for row in (twin, worse)] == [True, False]
 
 
 def test_an_engine_that_gives_the_verdicts_no_mass_follows_nothing():

@@ -76,6 +76,15 @@ class FrameEvidence:
         return self.form * (1.0 if self.mass is None else self.mass) * self.agreement
 
 
+AS_GOOD = 0.05
+"""What two ranks may differ by without saying anything, with so few samples."""
+
+
+def as_good(other: FrameEvidence, best: FrameEvidence) -> bool:
+    """Whether a frame is followed as well as the best one, as far as the samples can tell."""
+    return other.followed and best.rank - other.rank <= AS_GOOD
+
+
 @dataclass
 class _Witness:
     """An engine that notes how much probability the verdicts got."""

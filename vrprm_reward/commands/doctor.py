@@ -147,6 +147,11 @@ def _examine(console: Console, model: str, names: Sequence[str], local: LocalOpt
     if best.followed:
         given = next(n for n, p in zip(tried, profiles, strict=True) if p.name == best.profile)
         console.print(f"It follows [bold]{best.profile}[/]. Pass: --profile {given}")
+        equals = [row.profile for row in evidence[1:] if checks.as_good(row, best)]
+        if equals:
+            console.print(
+                f"As far as {checks.SAMPLES} samples can tell, it follows {', '.join(equals)} as well."
+            )
     else:
         console.print(
             f"It follows none of these; {best.profile} comes nearest. A published VRPRM "
