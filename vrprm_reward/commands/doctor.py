@@ -150,7 +150,8 @@ def _examine(console: Console, model: str, names: Sequence[str], local: LocalOpt
         equals = [row.profile for row in evidence[1:] if checks.as_good(row, best)]
         if equals:
             console.print(
-                f"As far as {checks.SAMPLES} samples can tell, it follows {', '.join(equals)} as well."
+                f"As far as {checks.SAMPLES} samples can tell, it follows {', '.join(equals)} "
+                "as well."
             )
     else:
         console.print(
