@@ -79,7 +79,7 @@ def cluster(tmp_path):
         command = [
             *(str(RAY), "start", "--head", "--block", "--num-cpus=2", f"--port={port}"),
             *(f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"),
-            "--ray-client-server-port=0",  # no such server: its port would be the same in any run
+            f"--ray-client-server-port={free_port()}",  # 10001 may be another run's
             *(f"--temp-dir={folder}", "--disable-usage-stats"),
         ]
         server = ServerProcess(command, tmp_path / "ray.log", **BASE, **patience)
