@@ -1,0 +1,154 @@
+"""`python -m examples.tiny_rl`: the comparison, the sweep, the gaming runs, and single runs."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from .arms import ARMS, COMPARED, SWEPT
+from .gaming import GAMED, gaming_rows, gaming_table
+from .grid import carry_out, grid
+from .plots import draw_curves
+from .run import RunSettings
+from .run import run as carry_out_run
+from .starts import STARTS, figures_of, make_start
+from .summary import as_markdown, as_table, best_rates, curves, table_rows
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+console = Console()
+
+RATES = Path(__file__).parent / "rates.json"
+"""The rate of each arm in the comparison."""
+
+GRID = (0.03, 0.1, 0.3)
+"""The rates that every arm is tried at."""
+
+Root = Annotated[Path, typer.Option(help="Folder of everything that is made.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Runs at a time, each on one core.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Seeds of each arm.")]
+DEFAULT_ROOT = Path("runs/tiny_rl")
+STARTS_FOLDER = "starts"
+DEFAULT_STARTS = DEFAULT_ROOT / STARTS_FOLDER
+
+QUICK = {"updates": 12, "held_out": 128, "evaluate_every": 6}
+"""What `--quick` makes smaller; it also has one seed."""
+
+
+@app.command()
+def compare(
+    root: Root = DEFAULT_ROOT,
+    jobs: Jobs = 2,
+    seeds: Seeds = 3,
+    quick: Annotated[bool, typer.Option(help="One seed, few updates: a few minutes.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Also draw the curves into this PNG.")] = None,
+) -> None:
+    """Four arms from the hard start. Started again, it goes on where it was."""
+    rates = {arm: (rate,) for arm, rate in json.loads(RATES.read_text())["hard"].items()}
+    more = QUICK if quick else {}
+    wanted = grid("hard", COMPARED, rates, range(1 if quick else seeds), **more)
+    _make_starts(["hard"], root)
+    _carry_out_and_show(root / "quick" if quick else root, root / STARTS_FOLDER, wanted, jobs, plot)
+
+
+@app.command()
+def sweep(
+    root: Root = DEFAULT_ROOT,
+    jobs: Jobs = 2,
+    seeds: Seeds = 3,
+    start: Annotated[list[str] | None, typer.Option(help="Starts; both if none.")] = None,
+    arm: Annotated[list[str] | None, typer.Option(help="Arms; all of the sweep if none.")] = None,
+    rate: Annotated[list[float] | None, typer.Option(help="Rates; all three if none.")] = None,
+    updates: Annotated[int, typer.Option(help="Updates of a run.")] = 60,
+) -> None:
+    """All arms at all rates from both starts; prints the best rate of each arm."""
+    arms = _known(arm or list(SWEPT), ARMS)
+    names = _known(start or ["hard", "easy"], STARTS)
+    _make_starts(names, root)
+    for name in names:
+        rates = {one: tuple(rate or GRID) for one in arms}
+        wanted = grid(name, arms, rates, range(seeds), updates=updates)
+        _carry_out_and_show(root, root / STARTS_FOLDER, wanted, jobs, None)
+        found = curves(root, wanted)
+        console.print_json(data={name: best_rates(found, "sampled/final")})
+
+
+@app.command()
+def game(
+    root: Root = DEFAULT_ROOT,
+    jobs: Jobs = 2,
+    seeds: Seeds = 1,
+    rate: Annotated[float, typer.Option(help="The rate of all arms.")] = 0.1,
+    updates: Annotated[int, typer.Option(help="Updates of a run.")] = 60,
+) -> None:
+    """Arms from a start that pads, repeats, skips and flatters: reward gained, truth lost."""
+    _make_starts(["gaming"], root)
+    wanted = grid("gaming", GAMED, dict.fromkeys(GAMED, (rate,)), range(seeds), updates=updates)
+    carry_out(root, root / STARTS_FOLDER, wanted, jobs, console)
+    console.print(gaming_table(gaming_rows(root, wanted)))
+
+
+@app.command(name="run")
+def run_one(
+    settings: Annotated[Path, typer.Argument(help="A run's settings as JSON.")],
+    starts: Annotated[Path, typer.Option(help="Folder of the starts.")] = DEFAULT_STARTS,
+    scores: Annotated[Path, typer.Option(help="Folder of kept scores.")] = DEFAULT_ROOT / "scores0",
+) -> None:
+    """One run, beside its settings file."""
+    chosen = RunSettings.model_validate_json(settings.read_text())
+    start = make_start(chosen.start, starts, _tell)
+    carry_out_run(
+        chosen,
+        start,
+        settings.parent,
+        scores,
+        lambda update: console.print(f"update {update} of {chosen.updates}"),
+    )
+
+
+@app.command(name="starts")
+def pretrain_starts(
+    name: Annotated[list[str] | None, typer.Argument(help="Starts; all if none.")] = None,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Pre-train the policies to start from, and print what they are worth."""
+    _make_starts(_known(name or list(STARTS), STARTS), root)
+
+
+def _make_starts(names: list[str], root: Path) -> None:
+    for name in names:
+        found = figures_of(make_start(name, root / STARTS_FOLDER, _tell))
+        shown = {
+            key: round(found[key], 3)
+            for key in ("sampled/final", "sampled/steps", "greedy/final", "greedy/steps")
+        }
+        console.print(f"Start {name}: {shown}")
+
+
+def _tell(stage: str, update: int, losses: dict[str, float]) -> None:
+    if update % 20 == 0:
+        console.print(f"{stage} {update}: {losses}", soft_wrap=True)
+
+
+def _known(names: list[str], known: object) -> list[str]:
+    for name in names:
+        if name not in known:
+            raise typer.BadParameter(f"{name!r} is none of {', '.join(known)}")
+    return names
+
+
+def _carry_out_and_show(
+    place: Path, starts: Path, wanted: list[RunSettings], jobs: int, plot: Path | None
+) -> None:
+    carry_out(place, starts, wanted, jobs, console)
+    found = curves(place, wanted)
+    rows = table_rows(found)
+    console.print(as_table(rows, f"{wanted[0].start} start, held out, at the end"))
+    (place / f"{wanted[0].start}.md").write_text(as_markdown(rows))
+    if plot is not None:
+        draw_curves(found, plot, wanted[0].problems * wanted[0].group, wanted[0].start)
+
+
+if __name__ == "__main__":
+    app()

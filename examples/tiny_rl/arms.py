@@ -1,0 +1,81 @@
+"""The arms of the comparison: what is rewarded, how it becomes an advantage, and the controls."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from vrprm_reward.rewards.advantage import ESTIMATORS
+from vrprm_reward.rewards.combine import DEFAULT_RULE, RewardRule
+
+Control = Literal["shuffled", "random"]
+"""`shuffled`: the reward model looks at the picture of another problem. `random`: its step scores
+change places with one another, over all steps of the update."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to reward a policy."""
+
+    rule: RewardRule
+    """What the steps of a rollout earn."""
+
+    estimator: str
+    """Name of the advantage rule in `vrprm_reward.rewards.advantage.ESTIMATORS`."""
+
+    says: str
+    """The arm in a few words."""
+
+    control: Control | None = None
+    """How the scores are spoilt, for the arms that must not work."""
+
+    def __post_init__(self) -> None:
+        if self.estimator not in ESTIMATORS:
+            raise ValueError(
+                f"no estimator {self.estimator!r}: choose one of {', '.join(ESTIMATORS)}"
+            )
+
+
+_PROCESS = RewardRule(combination="process", credit="raw")
+
+ARMS: Mapping[str, Arm] = MappingProxyType(
+    {
+        "outcome": Arm(RewardRule(combination="outcome"), "leave_one_out", "outcome only"),
+        "dense": Arm(_PROCESS, "leave_one_out", "step probabilities, leave-one-out"),
+        "outcome_dense": Arm(
+            RewardRule(credit="raw"), "leave_one_out", "step probabilities and outcome"
+        ),
+        "process_grpo": Arm(_PROCESS, "process_grpo", "step probabilities, process-GRPO"),
+        "min_form": Arm(
+            RewardRule(combination="process", credit="min_form"), "leave_one_out", "PURE's min-form"
+        ),
+        "adapters": Arm(DEFAULT_RULE, "leave_one_out", "min-form and outcome: the adapters' rule"),
+        "ps_grpo": Arm(RewardRule(combination="ps_grpo"), "leave_one_out", "PS-GRPO's outcome"),
+        "dense_shuffled": Arm(
+            _PROCESS, "leave_one_out", "as dense, another problem's picture", "shuffled"
+        ),
+        "dense_random": Arm(
+            _PROCESS, "leave_one_out", "as dense, scores dealt out at random", "random"
+        ),
+        "centred": Arm(
+            RewardRule(credit="centred"), "leave_one_out", "2p - 1 per step, and outcome"
+        ),
+        "clip_delta": Arm(
+            RewardRule(credit="clip_delta"), "leave_one_out", "clip and delta, and outcome"
+        ),
+        "gated": Arm(
+            RewardRule(combination="gated", credit="raw"),
+            "leave_one_out",
+            "step probabilities and outcome, if the outcome is right",
+        ),
+    }
+)
+
+COMPARED = ("outcome", "dense", "process_grpo", "dense_shuffled")
+"""The four of the short comparison."""
+
+SWEPT = (
+    "outcome", "dense", "outcome_dense", "process_grpo", "min_form", "adapters", "ps_grpo",
+    "dense_shuffled", "dense_random",
+)  # fmt: skip
+"""All of the sweep."""

@@ -1,0 +1,60 @@
+"""Which rules are gamed: reward gained against truth lost, from a start with bad habits."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+
+from rich.table import Table
+
+from .grid import folder_of
+from .habits import HABITS
+from .logs import read_log
+from .run import RunSettings
+from .summary import with_spread
+
+GAMED = (
+    "outcome", "dense", "outcome_dense", "process_grpo", "min_form", "adapters", "ps_grpo",
+    "centred", "clip_delta", "gated",
+)  # fmt: skip
+"""The arms that are tried."""
+
+SHOWN = ("final", "steps", "sound", "number_of_steps")
+ENDS = 5
+"""Updates at each end of a run whose mean reward is taken."""
+
+
+def gaming_rows(root: Path, wanted: Sequence[RunSettings]) -> list[dict[str, str]]:
+    """For each arm: the gain in reward, held-out truth and habits before and after."""
+    rows = []
+    for arm in dict.fromkeys(settings.arm for settings in wanted):
+        logs = [read_log(folder_of(root, s)) for s in wanted if s.arm == arm]
+        row = {"arm": arm, "reward": with_change([_reward(log) for log in logs])}
+        for name in (*SHOWN, *(f"habit/{habit}" for habit in HABITS)):
+            row[name.removeprefix("habit/")] = with_change(
+                [_held_out(log, f"sampled/{name}") for log in logs]
+            )
+        rows.append(row)
+    return rows
+
+
+def _reward(log: Sequence[dict[str, float]]) -> tuple[float, float]:
+    rewards = [row["reward/reward/mean"] for row in log if row["kind"] == "train"]
+    return fmean(rewards[:ENDS]), fmean(rewards[-ENDS:])
+
+
+def _held_out(log: Sequence[dict[str, float]], name: str) -> tuple[float, float]:
+    values = [row[name] for row in log if row["kind"] == "held_out"]
+    return values[0], values[-1]
+
+
+def with_change(ends: Sequence[tuple[float, float]]) -> str:
+    """The mean at the start, and at the end with its spread."""
+    return f"{fmean(first for first, _ in ends):.2f} to {with_spread([e for _, e in ends])}"
+
+
+def gaming_table(rows: Sequence[dict[str, str]]) -> Table:
+    """For a terminal."""
+    table = Table(*rows[0], title="from the start with habits, held out")
+    for row in rows:
+        table.add_row(*row.values())
+    return table

@@ -1,0 +1,114 @@
+"""Many runs: which ones, in which folders, several at a time, and what is there of them already."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from .logs import read_log
+from .run import FINISHED, RunSettings
+
+SETTINGS = "settings.json"
+
+
+class RunFailedError(RuntimeError):
+    """A run ended with an error; what it wrote is in its folder."""
+
+
+def folder_of(root: Path, settings: RunSettings) -> Path:
+    """Where a run is kept."""
+    return root / "runs" / settings.name
+
+
+def carry_out(
+    root: Path, starts: Path, wanted: Sequence[RunSettings], jobs: int, console: Console
+) -> None:
+    """Do those runs that are not finished, `jobs` processes at a time, with a progress bar.
+
+    Each process has scores of its own, as only one can write a file of scores.
+
+    Args:
+        root: folder of the runs.
+        starts: folder of the starts, which are there.
+        wanted: the runs, in the order in which they are begun.
+        jobs: most processes.
+        console: where progress is shown.
+
+    Raises:
+        RunFailedError: a run ended with an error; the others that were going on are ended.
+    """
+    waiting = [s for s in wanted if not (folder_of(root, s) / FINISHED).exists()]
+    going: dict[int, tuple[subprocess.Popen[bytes], RunSettings]] = {}
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("updates"),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    total = sum(settings.updates for settings in wanted)
+    with bar:
+        task = bar.add_task(f"{len(wanted)} runs", total=total)
+        try:
+            while waiting or going:
+                for slot in range(jobs):
+                    if slot not in going and waiting:
+                        settings = waiting.pop(0)
+                        going[slot] = _started(root, starts, settings, slot), settings
+                        if not console.is_terminal:
+                            console.print(f"{settings.name}: {len(waiting)} runs wait behind it")
+                for slot, (process, settings) in list(going.items()):
+                    code = process.poll()
+                    if code is None:
+                        continue
+                    del going[slot]
+                    if code:
+                        output = folder_of(root, settings) / "output.txt"
+                        raise RunFailedError(
+                            f"{settings.name} ended with {code}; its last words are in {output}"
+                        )
+                bar.update(task, completed=sum(_updates(root, s) for s in wanted))
+                time.sleep(0.5)
+        finally:
+            for process, _ in going.values():
+                process.terminate()
+                process.wait()
+
+
+def _started(root: Path, starts: Path, settings: RunSettings, slot: int) -> subprocess.Popen[bytes]:
+    folder = folder_of(root, settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / SETTINGS).write_text(settings.model_dump_json(indent=2) + "\n")
+    command = [sys.executable, "-m", "examples.tiny_rl", "run", str(folder / SETTINGS)]
+    command += ["--starts", str(starts), "--scores", str(root / f"scores{slot}")]
+    with (folder / "output.txt").open("ab") as output:
+        return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+
+
+def _updates(root: Path, settings: RunSettings) -> int:
+    rows = read_log(folder_of(root, settings))
+    return max((int(row["update"]) for row in rows), default=0)
+
+
+def grid(
+    start: str,
+    arms: Iterable[str],
+    rates: dict[str, Sequence[float]],
+    seeds: Iterable[int],
+    **more: int,
+) -> list[RunSettings]:
+    """Every arm at each of its rates with every seed; seeds outermost, so that an unfinished grid
+    has all arms."""
+    several = list(arms)
+    return [
+        RunSettings(start=start, arm=arm, rate=rate, seed=seed, **more)
+        for seed in seeds
+        for arm in several
+        for rate in rates[arm]
+    ]

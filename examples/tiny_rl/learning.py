@@ -1,0 +1,80 @@
+"""One policy-gradient update: step rewards -> advantages -> tokens -> loss."""
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import torch
+
+from vrprm_reward.engines.local.encode import EncodedPrompt
+from vrprm_reward.rewards.advantage import ESTIMATORS, to_tokens
+from vrprm_reward.rewards.align import last_tokens
+from vrprm_reward.rewards.combine import RolloutReward
+
+from .policy import Policy
+from .sampling import Response
+
+CLIP = 1.0
+"""Largest norm of a gradient."""
+
+
+def token_advantages(
+    rewards: Sequence[RolloutReward],
+    responses: Sequence[Response],
+    groups: Sequence[Hashable],
+    estimator: str,
+    tokenizer: Any,
+) -> torch.Tensor:
+    """The advantage of every token, (b, T): what verl's estimators of this project give.
+
+    A response that is rewarded as a whole has its reward on its last token; a masked one, and
+    what pads a response, has 0.
+    """
+    length = max(len(response.ids) for response in responses)
+    given = [
+        torch.tensor(reward.rewards, dtype=torch.float32) if not reward.masked else None
+        for reward in rewards
+    ]
+    found = torch.zeros(len(responses), length)
+    steps = ESTIMATORS[estimator](given, groups)
+    for row, (advantages, reward, response) in enumerate(
+        zip(steps, rewards, responses, strict=True)
+    ):
+        if advantages is None:
+            continue
+        mask = (torch.arange(length) < len(response.ids)).float()
+        places = [len(response.ids) - 1]
+        if reward.steps:
+            places = last_tokens(response.ids, tokenizer, response.text, reward.steps)
+        found[row] = to_tokens(advantages, places, mask)
+    return found
+
+
+def update(
+    policy: Policy,
+    optimizers: Sequence[torch.optim.Optimizer],
+    prompts: Sequence[EncodedPrompt],
+    responses: Sequence[Response],
+    advantages: torch.Tensor,
+) -> dict[str, float]:
+    """One step up the gradient of sum(advantage x log-probability) / tokens.
+
+    Every update is on the responses that the policy has just sampled, so there is no ratio to
+    clip. Each prompt is encoded once for its group.
+    """
+    length = advantages.shape[1]
+    padded = torch.tensor([[*r.ids, *[policy.end] * (length - len(r.ids))] for r in responses])
+    mask = torch.tensor([[place < len(r.ids) for place in range(length)] for r in responses])
+    seen = policy.see(prompts).repeated(len(responses) // len(prompts))
+    logits = policy.logits(policy.hidden(seen, padded)[mask])
+    each = logits.log_softmax(-1)
+    chosen = each.gather(1, padded[mask][:, None])[:, 0]
+    loss = -(advantages[mask] * chosen).sum() / mask.sum()
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), CLIP)
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad()
+    with torch.no_grad():
+        probabilities = each.exp()
+        entropy = -(probabilities * each.clamp(min=-100)).sum(-1).mean()
+    return {"gradient": float(norm), "entropy": float(entropy)}

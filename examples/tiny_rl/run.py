@@ -1,0 +1,251 @@
+"""One run: a start, an arm, a rate, a seed. It goes on where it was killed."""
+
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from vrprm_reward.demo.train import make_optimizers
+from vrprm_reward.jobs.kept import KeptReward
+from vrprm_reward.rewards.metrics import batch_metrics
+
+from .arms import ARMS
+from .evaluation import evaluate, figures
+from .habits import habit_shares
+from .judge import Judged, judge, kept_reward
+from .learning import token_advantages, update
+from .logs import RunLog
+from .policy import Policy, load_policy
+from .problems import HELD_OUT_SEED, TRAINING_SEED, Task, tasks
+from .sampling import LONGEST, Response, respond
+from .truth import truth_of
+
+CHECKPOINT = "checkpoint.pt"
+FINISHED = "finished.json"
+
+
+class RunSettings(BaseModel):
+    """All that decides a run, and so its curve."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    start: str
+    """Name of the start, see `starts.STARTS`."""
+    arm: str
+    """Name of the arm, see `arms.ARMS`."""
+    rate: float = Field(gt=0)
+    """Share of the demo model's training rates (Muon and AdamW)."""
+    seed: int = 0
+    """Of the sampling, and of the order of the problems."""
+    updates: int = Field(default=60, gt=0)
+    """How many."""
+    problems: int = Field(default=4, gt=1)
+    """Problems in an update; each is answered by a group."""
+    group: int = Field(default=8, gt=1)
+    """Responses to a problem."""
+    longest: int = Field(default=LONGEST, gt=0)
+    """Tokens of a response at most."""
+    pool: int = Field(default=256, gt=1)
+    """Training problems, gone through again and again in another order."""
+    held_out: int = Field(default=512, gt=0)
+    """Problems of the evaluation."""
+    evaluate_every: int = Field(default=10, gt=0)
+    """Updates between two evaluations (and checkpoints)."""
+
+    @field_validator("arm")
+    @classmethod
+    def _arm_is_known(cls, arm: str) -> str:
+        if arm not in ARMS:
+            raise ValueError(f"there is no arm {arm!r}: choose one of {', '.join(ARMS)}")
+        return arm
+
+    @property
+    def name(self) -> str:
+        """Name of the run's folder."""
+        return f"{self.start}-{self.arm}-{self.rate:g}-seed{self.seed}"
+
+
+def run(
+    settings: RunSettings,
+    start: Path,
+    folder: Path,
+    scores: Path,
+    tell: Callable[[int], None] | None = None,
+) -> None:
+    """Train, or go on. Nothing happens where the folder says that the run is finished.
+
+    Args:
+        settings: what to do.
+        start: folder of the policy to start from.
+        folder: where log and checkpoint are.
+        scores: folder of the kept scores, one process at a time.
+        tell: called with the number of updates done.
+
+    Raises:
+        ValueError: the folder holds a run with other settings.
+    """
+    if is_finished(settings, folder):
+        return
+    torch.set_num_threads(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    policy = load_policy(start)
+    optimizers = make_optimizers(policy.model)
+    for group in (g for o in optimizers for g in o.param_groups):
+        group["lr"] = settings.rate * group["initial_lr"]
+        group["weight_decay"] = 0.0
+    done, spent = _resume(settings, folder, policy, optimizers)
+    pool = tasks(settings.pool, TRAINING_SEED)
+    held_out = tasks(settings.held_out, HELD_OUT_SEED)
+    log = RunLog(folder, done)
+    with kept_reward(scores) as reward:
+        if done == 0:
+            log.write("held_out", 0, evaluate(policy, held_out, seed=0, longest=settings.longest))
+        for number in range(done + 1, settings.updates + 1):
+            began = time.monotonic()
+            numbers = train_update(policy, optimizers, settings, pool, number, reward)
+            spent += time.monotonic() - began
+            numbers |= {"rollouts": number * settings.problems * settings.group, "seconds": spent}
+            log.write("train", number, numbers)
+            if number % settings.evaluate_every == 0 or number == settings.updates:
+                found = evaluate(policy, held_out, seed=0, longest=settings.longest)
+                log.write("held_out", number, found | {"seconds": spent})
+                _save(settings, folder, policy, optimizers, number, spent)
+            if tell is not None:
+                tell(number)
+    log.close()
+    (folder / FINISHED).write_text(settings.model_dump_json() + "\n")
+
+
+def is_finished(settings: RunSettings, folder: Path) -> bool:
+    """Whether a run is done. Raises `ValueError` for a run with other settings."""
+    path = folder / FINISHED
+    if not path.exists():
+        return False
+    _same(settings, json.loads(path.read_text()), folder)
+    return True
+
+
+def train_update(
+    policy: Policy,
+    optimizers: Sequence[torch.optim.Optimizer],
+    settings: RunSettings,
+    pool: Sequence[Task],
+    number: int,
+    reward: KeptReward,
+) -> dict[str, float]:
+    """Sample, reward, learn. All that is random comes from the seed and the update's number."""
+    arm = ARMS[settings.arm]
+    asked = problems_of(settings, pool, number)
+    generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + number)
+    times = [time.monotonic()]
+    policy.model.eval()
+    prompts = [policy.prompt(task) for task in asked]
+    responses = respond(
+        policy, prompts, group=settings.group, generator=generator, longest=settings.longest
+    )
+    times.append(time.monotonic())
+    each = [task for task in asked for _ in range(settings.group)]
+    before = reward.computed
+    judged = judge(reward, arm, each, [r.text for r in responses], f"{settings.seed} {number}")
+    times.append(time.monotonic())
+    groups = [index // settings.group for index in range(len(responses))]
+    advantages = token_advantages(
+        judged.rewards, responses, groups, arm.estimator, policy.encoder.tokenizer
+    )
+    policy.model.train()
+    numbers = update(policy, optimizers, prompts, responses, advantages)
+    times.append(time.monotonic())
+    numbers |= _truth_numbers(each, responses, judged)
+    numbers |= {"advantage": float(advantages.abs().mean()), "scored": reward.computed - before}
+    names = ("sampling_s", "scoring_s", "learning_s")
+    return numbers | {
+        name: end - begin for name, (begin, end) in zip(names, pairwise(times), strict=True)
+    }
+
+
+def problems_of(settings: RunSettings, pool: Sequence[Task], number: int) -> list[Task]:
+    """The problems of an update: the pool in an order that changes with each pass through it."""
+    first = (number - 1) * settings.problems
+    found = []
+    for place in range(first, first + settings.problems):
+        turn, index = divmod(place, len(pool))
+        order = list(range(len(pool)))
+        random.Random(f"{settings.seed} {turn}").shuffle(order)
+        found.append(pool[order[index]])
+    return found
+
+
+def _truth_numbers(
+    asked: Sequence[Task], responses: Sequence[Response], judged: Judged
+) -> dict[str, float]:
+    """What the responses of an update earned, beside what is true of them."""
+    truths = [truth_of(task, r.text) for task, r in zip(asked, responses, strict=True)]
+    found = figures(truths, responses) | habit_shares(asked, responses)
+    found |= {
+        key: value
+        for key, value in batch_metrics(judged.rewards, prefix="reward").items()
+        if not key.startswith(("reward/steps", "reward/first_error"))
+    }
+    agreed = [
+        verdict == label
+        for score, truth in zip(judged.scores, truths, strict=False)
+        if score.scored and len(score.p_correct) == len(truth.labels)
+        for verdict, label in zip(score.judgements, truth.labels, strict=True)
+    ]
+    return found | ({"judge_accuracy": fmean(agreed)} if agreed else {})
+
+
+def _save(
+    settings: RunSettings,
+    folder: Path,
+    policy: Policy,
+    optimizers: Sequence[torch.optim.Optimizer],
+    update: int,
+    seconds: float,
+) -> None:
+    part = folder / f"{CHECKPOINT}.part"
+    torch.save(
+        {
+            "settings": settings.model_dump(),
+            "update": update,
+            "seconds": seconds,
+            "model": policy.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+        },
+        part,
+    )
+    os.replace(part, folder / CHECKPOINT)
+
+
+def _resume(
+    settings: RunSettings,
+    folder: Path,
+    policy: Policy,
+    optimizers: Sequence[torch.optim.Optimizer],
+) -> tuple[int, float]:
+    """Updates done and seconds spent, with the policy as it was then."""
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return 0, 0.0
+    state: dict[str, Any] = torch.load(path, weights_only=True)
+    _same(settings, state["settings"], folder)
+    policy.model.load_state_dict(state["model"])
+    for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(kept)
+    return int(state["update"]), float(state["seconds"])
+
+
+def _same(settings: RunSettings, found: dict[str, Any], folder: Path) -> None:
+    if settings.model_dump() != found:
+        raise ValueError(
+            f"{folder} holds a run with other settings, {found}: choose another folder, or "
+            "delete that one"
+        )

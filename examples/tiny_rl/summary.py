@@ -1,0 +1,88 @@
+"""What a grid of runs shows: a table of arms with means and spreads over seeds."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from rich.table import Table
+
+from .grid import folder_of
+from .logs import read_log
+from .run import RunSettings, is_finished
+
+SHOWN = {
+    "sampled/final": "final, sampled",
+    "greedy/final": "final, greedy",
+    "sampled/steps": "steps right",
+    "sampled/right_on_wrong_step": "right answers on a wrong step",
+    "sampled/number_of_steps": "steps",
+    "sampled/tokens": "tokens",
+}
+"""The figures of the table, by their names in the logs."""
+
+Curve = list[dict[str, Any]]
+"""The held-out rows of one run, in order."""
+
+
+def curves(root: Path, wanted: Sequence[RunSettings]) -> dict[tuple[str, float], list[Curve]]:
+    """Held-out rows of the finished runs, by arm and rate; one curve for each seed."""
+    found: dict[tuple[str, float], list[Curve]] = defaultdict(list)
+    for settings in wanted:
+        folder = folder_of(root, settings)
+        if is_finished(settings, folder):
+            rows = [row for row in read_log(folder) if row["kind"] == "held_out"]
+            found[settings.arm, settings.rate].append(rows)
+    return dict(found)
+
+
+def last(runs: Sequence[Curve], figure: str) -> list[float]:
+    """A figure at the end of each run that has it: no right answer, no share of them."""
+    return [curve[-1][figure] for curve in runs if figure in curve[-1]]
+
+
+def best_rates(found: Mapping[tuple[str, float], Sequence[Curve]], figure: str) -> dict[str, float]:
+    """For each arm the rate with the highest mean of a figure at the end."""
+    best: dict[str, tuple[float, float]] = {}
+    for (arm, rate), runs in found.items():
+        reached = fmean(last(runs, figure))
+        if arm not in best or reached > best[arm][0]:
+            best[arm] = reached, rate
+    return {arm: rate for arm, (_, rate) in best.items()}
+
+
+def table_rows(
+    found: Mapping[tuple[str, float], Sequence[Curve]],
+) -> list[tuple[str, ...]]:
+    """Arm, rate, seeds, and for each figure its mean over seeds and their standard deviation."""
+    rows = []
+    for (arm, rate), runs in found.items():
+        cells = [with_spread(last(runs, figure)) for figure in SHOWN]
+        rows.append((arm, f"{rate:g}", str(len(runs)), *cells))
+    return rows
+
+
+def with_spread(values: Sequence[float]) -> str:
+    """A mean and, from two values on, their standard deviation."""
+    if not values:
+        return "none"
+    spread = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{fmean(values):.3f}{spread}"
+
+
+HEADINGS = ("arm", "rate", "seeds", *SHOWN.values())
+
+
+def as_table(rows: Sequence[Sequence[str]], title: str) -> Table:
+    """For a terminal."""
+    table = Table(*HEADINGS, title=title)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def as_markdown(rows: Sequence[Sequence[str]]) -> str:
+    """For a page."""
+    lines = [HEADINGS, ["---"] * len(HEADINGS), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -1,0 +1,98 @@
+import json
+
+import pytest
+from rich.console import Console
+
+from examples.tiny_rl.gaming import gaming_rows
+from examples.tiny_rl.grid import RunFailedError, carry_out, folder_of, grid
+from examples.tiny_rl.habits import HABITS
+from examples.tiny_rl.run import FINISHED
+from examples.tiny_rl.summary import as_markdown, best_rates, curves, table_rows, with_spread
+
+
+def finish(root, settings, final, **more):
+    """Write the log of a run as if it had been made."""
+    folder = folder_of(root, settings)
+    folder.mkdir(parents=True)
+    habits = {f"sampled/habit/{name}": 0.0 for name in HABITS}
+    figures = {
+        "sampled/final": final, "greedy/final": final, "sampled/steps": 0.5,
+        "sampled/number_of_steps": 6.0, "sampled/tokens": 50.0, "sampled/sound": 0.1, **habits,
+    }  # fmt: skip
+    rows = [
+        {"kind": "held_out", "update": 0, **figures, "sampled/final": 0.05},
+        {"kind": "train", "update": 1, "reward/reward/mean": 1.0},
+        {"kind": "train", "update": 2, "reward/reward/mean": 3.0},
+        {"kind": "held_out", "update": 2, **figures, **more},
+    ]
+    (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / FINISHED).write_text(settings.model_dump_json())
+
+
+@pytest.fixture
+def wanted():
+    return grid("hard", ["outcome", "dense"], {"outcome": (0.1, 0.3), "dense": (0.1,)}, range(2))
+
+
+def test_a_grid_has_every_arm_at_its_rates_with_every_seed(wanted):
+    assert [(s.arm, s.rate, s.seed) for s in wanted] == [
+        ("outcome", 0.1, 0), ("outcome", 0.3, 0), ("dense", 0.1, 0),
+        ("outcome", 0.1, 1), ("outcome", 0.3, 1), ("dense", 0.1, 1),
+    ]  # fmt: skip
+    assert len({s.name for s in wanted}) == len(wanted)
+
+
+def test_the_table_has_mean_and_spread_over_the_finished_runs(tmp_path, wanted):
+    for settings, final in zip(wanted, (0.1, 0.3, 0.5, 0.2, 0.4), strict=False):
+        finish(tmp_path, settings, final)
+    found = curves(tmp_path, wanted)
+    rows = table_rows(found)
+    assert [row[:4] for row in rows] == [
+        ("outcome", "0.1", "2", "0.150 ± 0.071"),
+        ("outcome", "0.3", "2", "0.350 ± 0.071"),
+        ("dense", "0.1", "1", "0.500"),
+    ]
+    assert best_rates(found, "sampled/final") == {"outcome": 0.3, "dense": 0.1}
+    assert as_markdown(rows).splitlines()[4].startswith("| dense | 0.1 | 1 | 0.500 |")
+
+
+def test_no_right_answer_is_no_share_of_them(tmp_path, wanted):
+    assert with_spread([]) == "none"
+    finish(tmp_path, wanted[0], 0.0)
+    finish(tmp_path, wanted[3], 0.2, **{"sampled/right_on_wrong_step": 0.9})
+    (row, *_) = table_rows(curves(tmp_path, wanted))
+    assert row[6] == "0.900"
+
+
+def test_the_gaming_table_sets_reward_beside_truth(tmp_path, wanted):
+    for settings in wanted:
+        finish(tmp_path, settings, 0.25)
+    rows = gaming_rows(tmp_path, wanted)
+    assert [row["arm"] for row in rows] == ["outcome", "dense"]
+    assert rows[0]["reward"] == "2.00 to 2.000 ± 0.000"
+    assert rows[0]["final"] == "0.05 to 0.250 ± 0.000"
+
+
+def test_runs_that_are_there_are_not_made_again(tmp_path, wanted):
+    for settings in wanted:
+        finish(tmp_path, settings, 0.1)
+    carry_out(tmp_path, tmp_path / "no starts", wanted, 2, Console(quiet=True))
+
+
+def test_a_run_that_fails_ends_the_grid_and_says_where_its_words_are(tmp_path, wanted):
+    (tmp_path / "starts" / "hard").mkdir(parents=True)
+    (tmp_path / "starts" / "hard" / "figures.json").write_text("{}")  # and no policy beside it
+    with pytest.raises(RunFailedError, match=r"output\.txt"):
+        carry_out(tmp_path, tmp_path / "starts", wanted[:1], 1, Console(quiet=True))
+    output = (folder_of(tmp_path, wanted[0]) / "output.txt").read_text()
+    assert "CheckpointError" in output
+
+
+def test_the_curves_are_drawn(tmp_path, wanted):
+    pytest.importorskip("matplotlib")
+    from examples.tiny_rl.plots import draw_curves
+
+    for settings in wanted:
+        finish(tmp_path, settings, 0.1)
+    draw_curves(curves(tmp_path, wanted), tmp_path / "curves.png", 32, "hard")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
