@@ -16,11 +16,16 @@ from vrprm_reward.jobs.kept import KeptReward
 from vrprm_reward.process_reward import DEMO, DEMO_FOLDER, ProcessReward, load_process_reward
 from vrprm_reward.rewards.combine import RolloutReward, outcome_reward, rollout_reward
 from vrprm_reward.rewards.outcome import Outcome, load_outcome
+from vrprm_reward.scoring.profile import Profile, load_profile
 from vrprm_reward.scoring.scorer import VRPRMScorer
 from vrprm_reward.types import Problem, ProcessScore, Rollout
 
 from .arms import Arm, Control
 from .problems import Task
+
+THINKING_TOKENS = 256
+"""Bound on what the reward model thinks: about ten steps' worth. On a response that it cannot make
+sense of it would go on for ever, and every other response of the update waits for it."""
 
 _EXACT = load_outcome("exact")
 
@@ -45,12 +50,23 @@ def kept_reward(folder: Path) -> Iterator[KeptReward]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with Journal(folder / "scores.sqlite") as journal:
-        reward = load_process_reward(DEMO, local=LocalOptions(deterministic=True))
+        reward = load_process_reward(
+            DEMO, profile=_profile(), local=LocalOptions(deterministic=True)
+        )
         try:
-            yield KeptReward(reward, journal, ImageSettings(), f"demo {_weights()}")
+            yield KeptReward(
+                reward, journal, ImageSettings(), f"demo {_weights()} {THINKING_TOKENS}"
+            )
         finally:
             if isinstance(reward, VRPRMScorer):
                 reward.close()
+
+
+def _profile() -> Profile:
+    profile = load_profile(DEMO)
+    assert profile.think is not None
+    shorter = profile.think.model_copy(update={"max_tokens": THINKING_TOKENS})
+    return profile.model_copy(update={"think": shorter})
 
 
 @functools.cache

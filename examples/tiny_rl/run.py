@@ -57,7 +57,7 @@ class RunSettings(BaseModel):
     """Training problems, gone through again and again in another order."""
     held_out: int = Field(default=512, gt=0)
     """Problems of the evaluation."""
-    evaluate_every: int = Field(default=10, gt=0)
+    evaluate_every: int = Field(default=15, gt=0)
     """Updates between two evaluations (and checkpoints)."""
 
     @field_validator("arm")

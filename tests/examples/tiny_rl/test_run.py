@@ -6,7 +6,7 @@ from examples.tiny_rl.logs import RunLog, read_log
 from examples.tiny_rl.run import RunSettings, is_finished, problems_of, run
 
 SETTINGS = RunSettings(
-    start="hard", arm="dense", rate=0.1, updates=4, problems=2, group=2, pool=3, held_out=2,
+    start="hard", arm="outcome", rate=0.1, updates=4, problems=2, group=2, pool=3, held_out=2,
     evaluate_every=2, longest=12,
 )  # fmt: skip
 
@@ -48,11 +48,13 @@ def test_a_run_logs_every_update_and_the_held_out_truth(whole):
     assert rows[-2]["rollouts"] == 16
 
 
-def test_a_second_run_with_the_same_seed_and_fresh_scores_gives_the_same_curve(
-    start, whole, tmp_path
-):
-    run(SETTINGS, start, tmp_path / "run", tmp_path / "scores")
-    assert curve(tmp_path / "run") == curve(whole)
+def test_a_second_run_with_the_same_seed_and_fresh_scores_gives_the_same_curve(start, tmp_path):
+    settings = SETTINGS.model_copy(update={"arm": "dense", "updates": 2})
+    for name in ("first", "second"):
+        run(settings, start, tmp_path / name, tmp_path / f"scores of the {name}")
+    rows = read_log(tmp_path / "first")
+    assert [row["scored"] > 0 for row in rows if row["kind"] == "train"] == [True, True]
+    assert curve(tmp_path / "first") == curve(tmp_path / "second")
 
 
 def test_a_killed_run_goes_on_to_the_same_curve(start, whole, tmp_path):

@@ -80,8 +80,7 @@ def test_runs_that_are_there_are_not_made_again(tmp_path, wanted):
 
 
 def test_a_run_that_fails_ends_the_grid_and_says_where_its_words_are(tmp_path, wanted):
-    (tmp_path / "starts" / "hard").mkdir(parents=True)
-    (tmp_path / "starts" / "hard" / "figures.json").write_text("{}")  # and no policy beside it
+    (tmp_path / "starts" / "hard").mkdir(parents=True)  # and no policy in it
     with pytest.raises(RunFailedError, match=r"output\.txt"):
         carry_out(tmp_path, tmp_path / "starts", wanted[:1], 1, Console(quiet=True))
     output = (folder_of(tmp_path, wanted[0]) / "output.txt").read_text()
