@@ -4,10 +4,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
 from tests.qwen_vocabulary import qwen3_tokenizer
 from vrprm_reward.errors import AlignmentError
-from vrprm_reward.rewards.align import last_tokens, place
+from vrprm_reward.process_reward import DEMO_FOLDER
+from vrprm_reward.rewards.align import last_tokens, place, token_bytes
 from vrprm_reward.steps import split_steps
 from vrprm_reward.types import Step
 
@@ -182,3 +184,11 @@ def test_step_rewards_on_one_token_add_up_and_zeros_can_be_made_visible():
     assert placed.nonzero().flatten().tolist() == [0, 2]
     assert placed.sum().item() == 1.0
     assert place([], [], 2).tolist() == [0, 0]
+
+
+def test_a_reserved_token_without_a_role_is_skipped_as_decoding_skips_it():
+    tokenizer = AutoTokenizer.from_pretrained(DEMO_FOLDER)
+    ids = tokenizer("reds are<|object_ref_start|> two").input_ids
+    assert tokenizer.convert_tokens_to_ids("<|object_ref_start|>") in ids
+    text = tokenizer.decode(ids, skip_special_tokens=True)
+    assert b"".join(token_bytes(ids, tokenizer, True)).decode() == text

@@ -26,6 +26,10 @@ def token_bytes(ids: Sequence[int], tokenizer: Any, skip_special_tokens: bool) -
     """
     added = set(tokenizer.get_added_vocab().values())
     skipped = set(tokenizer.all_special_ids) if skip_special_tokens else set()
+    if skip_special_tokens:
+        # Decoding also skips what is marked as special without having a role (object references).
+        added = getattr(tokenizer, "added_tokens_decoder", {})
+        skipped |= {token for token, piece in added.items() if piece.special}
     found = []
     for token_id, token in zip(ids, tokenizer.convert_ids_to_tokens(list(ids)), strict=True):
         if token_id in skipped:
