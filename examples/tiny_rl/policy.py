@@ -1,4 +1,4 @@
-"""The policy: a Qwen3-VL of about 1.3 million parameters, its prompts, and its forward pass."""
+"""The policy: a Qwen3-VL of about 1.6 million parameters, its prompts, and its forward pass."""
 
 import copy
 from collections.abc import Sequence
@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import AutoTokenizer, Qwen3VLConfig, Qwen3VLForConditionalGeneration
+from transformers import AutoTokenizer, Qwen3VLConfig
 
+from vrprm_reward.demo.model import new_model
 from vrprm_reward.demo.moves import NUMBERS
 from vrprm_reward.demo.train import demo_profile, make_encoder
 from vrprm_reward.engines.engine import Message, Prompt
@@ -28,7 +29,6 @@ CONTEXT_TOKENS = 512
 def build_policy() -> "Policy":
     """A freshly initialised policy with the demo checkpoint's tokenizer, in float32."""
     tokenizer = AutoTokenizer.from_pretrained(DEMO_FOLDER)
-    token = tokenizer.convert_tokens_to_ids
     base = Qwen3VLConfig.from_pretrained(DEMO_FOLDER)
     text = base.text_config.to_dict() | {
         "hidden_size": WIDTH,
@@ -45,30 +45,8 @@ def build_policy() -> "Policy":
         "num_heads": 3,
         "out_hidden_size": WIDTH,
     }
-    config = Qwen3VLConfig(
-        text_config=text,
-        vision_config=vision,
-        image_token_id=token("<|image_pad|>"),
-        video_token_id=token("<|video_pad|>"),
-        vision_start_token_id=token("<|vision_start|>"),
-        vision_end_token_id=token("<|vision_end|>"),
-        tie_word_embeddings=True,
-    )
-    model = Qwen3VLForConditionalGeneration(config).float()
-    start_quietly(model)
+    model = new_model(tokenizer, text, vision).float()
     return Policy(model, make_encoder(tokenizer, demo_profile("demo"), model))
-
-
-def start_quietly(model: Any) -> None:
-    """The demo model's own initial scales (see `vrprm_reward.demo.model`)."""
-    from vrprm_reward.demo.model import QUIET, SHARPNESS, VISIBLE
-
-    for layer in model.model.language_model.layers:
-        layer.self_attn.q_norm.weight.data.fill_(SHARPNESS)
-        layer.self_attn.k_norm.weight.data.fill_(SHARPNESS)
-        layer.self_attn.o_proj.weight.data.mul_(QUIET)
-        layer.mlp.down_proj.weight.data.mul_(QUIET)
-    torch.nn.init.normal_(model.model.visual.pos_embed.weight, std=VISIBLE)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Step ends on tokens: by hand, and as properties on the real Qwen vocabulary."""
 
+from typing import ClassVar
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -112,9 +114,7 @@ def test_text_that_these_tokens_do_not_spell_is_refused(tokenizer):
 def test_a_tokenizer_of_another_kind_is_refused(tokenizer):
     class Metaspace:
         all_special_ids = ()
-
-        def get_added_vocab(self):
-            return {}
+        added_tokens_decoder: ClassVar = {}
 
         def convert_ids_to_tokens(self, ids):
             return ["▁one" for _ in ids]
@@ -165,7 +165,7 @@ def test_tokens_are_looked_up_once_and_nothing_is_decoded(tokenizer):
 
     class Counting:
         all_special_ids = tokenizer.all_special_ids
-        get_added_vocab = tokenizer.get_added_vocab
+        added_tokens_decoder = tokenizer.added_tokens_decoder
 
         def convert_ids_to_tokens(self, ids):
             calls.append(len(ids))

@@ -1,5 +1,6 @@
 """The demo checkpoint's shape: a Qwen3-VL of a few million parameters."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -31,7 +32,6 @@ the patches show."""
 
 def build_model(tokenizer: Any) -> Qwen3VLForConditionalGeneration:
     """A freshly initialised demo model for this tokenizer, in float32 on the CPU."""
-    token = tokenizer.convert_tokens_to_ids
     text = {
         "vocab_size": len(tokenizer),
         "hidden_size": WIDTH,
@@ -66,9 +66,23 @@ def build_model(tokenizer: Any) -> Qwen3VLForConditionalGeneration:
         "deepstack_visual_indexes": [0],
         "initializer_range": INITIAL_RANGE,
     }
+    return new_model(tokenizer, text, vision)
+
+
+def new_model(
+    tokenizer: Any, text: Mapping[str, Any], vision: Mapping[str, Any]
+) -> Qwen3VLForConditionalGeneration:
+    """A small Qwen3-VL with scales that let it learn to compare words and to see, on the CPU.
+
+    Args:
+        tokenizer: whose vision tokens it gets.
+        text: settings of the language model, as `Qwen3VLTextConfig` takes them.
+        vision: settings of the vision tower, as `Qwen3VLVisionConfig` takes them.
+    """
+    token = tokenizer.convert_tokens_to_ids
     config = Qwen3VLConfig(
-        text_config=text,
-        vision_config=vision,
+        text_config=dict(text),
+        vision_config=dict(vision),
         image_token_id=token("<|image_pad|>"),
         video_token_id=token("<|video_pad|>"),
         vision_start_token_id=token("<|vision_start|>"),
@@ -76,8 +90,7 @@ def build_model(tokenizer: Any) -> Qwen3VLForConditionalGeneration:
         tie_word_embeddings=True,
     )
     model = Qwen3VLForConditionalGeneration(config)
-    layers = model.model.language_model.layers
-    for layer in layers:
+    for layer in model.model.language_model.layers:
         layer.self_attn.q_norm.weight.data.fill_(SHARPNESS)
         layer.self_attn.k_norm.weight.data.fill_(SHARPNESS)
         layer.self_attn.o_proj.weight.data.mul_(QUIET)

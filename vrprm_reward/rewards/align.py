@@ -24,12 +24,12 @@ def token_bytes(ids: Sequence[int], tokenizer: Any, skip_special_tokens: bool) -
 
     Raises `AlignmentError` for a tokenizer that is not a byte-level BPE (such as SentencePiece).
     """
-    added = set(tokenizer.get_added_vocab().values())
-    skipped = set(tokenizer.all_special_ids) if skip_special_tokens else set()
+    added = tokenizer.added_tokens_decoder
+    skipped: set[int] = set()
     if skip_special_tokens:
-        # Decoding also skips what is marked as special without having a role (object references).
-        added = getattr(tokenizer, "added_tokens_decoder", {})
-        skipped |= {token for token, piece in added.items() if piece.special}
+        # As decoding does, also those that are marked as special without having a role.
+        reserved = {token_id for token_id, token in added.items() if token.special}
+        skipped = reserved | set(tokenizer.all_special_ids)
     found = []
     for token_id, token in zip(ids, tokenizer.convert_ids_to_tokens(list(ids)), strict=True):
         if token_id in skipped:
