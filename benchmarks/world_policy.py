@@ -145,3 +145,9 @@ class OracleReward:
             p_correct=tuple(found),
             usage=Usage(prompt_tokens=100 * len(steps), generated_tokens=60, requests=1),
         )
+
+
+def world_solver() -> NoisySolver:
+    """The policy for files of `benchmarks.world_files`:
+    `vrprm-reward sample runs/world/tasks.jsonl --policy benchmarks.world_policy:world_solver`."""
+    return NoisySolver(tuple(tasks(60)), root=Path("runs/world"))
