@@ -1,0 +1,210 @@
+"""What is asked of a server, once it is known what it is and how it wants to be asked."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from vrprm_reward.engines.engine import Generation, Judgement, Prompt
+from vrprm_reward.engines.openai import probe, wire
+from vrprm_reward.engines.openai.errors import ServerError, ServerRefusedError, ServersDisagreeError
+from vrprm_reward.engines.openai.http import PassingFailure
+from vrprm_reward.engines.openai.options import OpenAIOptions
+from vrprm_reward.engines.openai.probe import Ask
+from vrprm_reward.engines.openai.servers import Fleet, Server
+from vrprm_reward.engines.openai.wire import Json, Render, Route
+
+
+class Dialogue:
+    """Asks the servers of a fleet, inside the fleet's event loop.
+
+    Args:
+        fleet: the servers.
+        render: the profile's conversation template.
+        thinking: opening and closing delimiter of the profile's thinking.
+        options: times, limits, model.
+    """
+
+    def __init__(
+        self, fleet: Fleet, render: Render, thinking: tuple[str, str], options: OpenAIOptions
+    ) -> None:
+        self.model = None if options.model == "auto" else options.model
+        """Id of the model that all servers serve; None until one was asked."""
+        self._fleet = fleet
+        self._render = render
+        self._thinking = thinking
+        self._options = options
+
+    async def check(self, server: Server) -> None:
+        """Find out now what would be found out when it is needed.
+
+        Raises:
+            ServerError: the server must not be used.
+        """
+        model = await self.ready(server)
+        await self._way(server, model, "chat")
+        if self._options.check_template:
+            await self._several(server, model)
+
+    async def ready(self, server: Server) -> str:
+        """The served model's id, of a server whose model and template are right."""
+        async with server.checking:
+            server.raise_if_unusable()
+            if server.model is None:
+                server.raise_if_resting()
+                ask = self._asker(server)
+                try:
+                    model, context = await probe.find_model(
+                        ask, server.name, self.model or self._options.model
+                    )
+                    if self._options.check_template:
+                        await probe.check_template(
+                            ask, server.name, model, self._render, self._thinking
+                        )
+                except ServerError as error:
+                    server.refuse(error)
+                    raise
+                if self.model not in (None, model):
+                    raise ServersDisagreeError(
+                        f"{server.name} serves {model!r} and another server {self.model!r}: all "
+                        "must serve the same model"
+                    )
+                self.model = server.model = model
+                server.context = context
+            return server.model
+
+    async def takes_several(self, server: Server) -> bool:
+        """Whether several judgements can be one request."""
+        return bool(await self._several(server, await self.ready(server)))
+
+    async def generated(
+        self, server: Server, prompt: Prompt, max_tokens: int, stop: str | None
+    ) -> Generation:
+        """A continuation of at most `max_tokens`, and no more than fit into the context."""
+        route = wire.route_of(prompt)
+        model = await self.ready(server)
+        most = max_tokens if server.context is None else min(max_tokens, server.context - 1)
+        answer = await self._fitting(server, model, prompt, route, max(1, most), stop)
+        return wire.read_generation(
+            answer, route, stop=stop, thinking=self._thinking, server=server.name
+        )
+
+    async def judged(self, server: Server, prompt: Prompt) -> Judgement:
+        """One judgement in a request of its own."""
+        model = await self.ready(server)
+        route = wire.route_of(prompt)
+        fields = wire.choice_fields(route, await self._way(server, model, route))
+        try:
+            answer = await self._post(server, model, prompt, route, fields)
+        except ServerRefusedError as refusal:
+            raise wire.too_long(refusal, server.context) or refusal from refusal
+        return wire.read_judgement(answer, route, server.name)
+
+    async def judged_together(
+        self, server: Server, prompts: Sequence[Prompt]
+    ) -> Sequence[Judgement]:
+        """Judgements in one request, if this server takes several prompts; they have no images."""
+        model = await self.ready(server)
+        way = await self._several(server, model)
+        if not way:  # unlike the server that was asked first
+            return [await self.judged(server, prompt) for prompt in prompts]
+        texts = [wire.rendered(prompt, self._render) for prompt in prompts]
+        body = wire.texts_body(texts, model=model) | wire.choice_fields("completions", way)
+        try:
+            answer = await self._asker(server)("POST", wire.PATHS["completions"], body)
+        except ServerRefusedError as refusal:
+            raise wire.too_long(refusal, server.context) or refusal from refusal
+        return wire.read_judgements(answer, len(texts), server.name)
+
+    def _asker(self, server: Server) -> Ask:
+        async def ask(method: str, path: str, body: Json | None = None) -> Json:
+            base = server.url
+            if path.startswith("../"):
+                base, path = base.removesuffix("/v1"), path.removeprefix("..")
+            return await self._fleet.call(server, method, base + path, body)
+
+        return ask
+
+    async def _way(self, server: Server, model: str, route: Route) -> wire.Way:
+        """How verdicts are asked for; found out once."""
+        async with server.checking:
+            server.raise_if_unusable()
+            if route not in server.ways:
+                try:
+                    server.ways[route] = await probe.find_way(
+                        self._asker(server), server.name, model, route
+                    )
+                except ServerError as error:
+                    server.refuse(error)
+                    raise
+            return server.ways[route]
+
+    async def _several(self, server: Server, model: str) -> wire.Way | Literal[False]:
+        """How several prompts are judged in one request, if at all; found out once."""
+        async with server.checking:
+            if server.several is None:
+                found = await probe.takes_several(self._asker(server), server.name, model)
+                server.several = found or False
+            return server.several
+
+    async def _naming(self, server: Server, model: str) -> bool:
+        """Whether images may be named; found out once."""
+        if not self._options.image_references:
+            return False
+        async with server.checking:
+            if server.names_images is None:
+                server.names_images = await probe.can_name_images(
+                    self._asker(server), server.name, model
+                )
+            return server.names_images
+
+    async def _post(
+        self, server: Server, model: str, prompt: Prompt, route: Route, fields: Json
+    ) -> Json:
+        """One request. Images that the server has are named, unless it has lost them."""
+        ask, path = self._asker(server), wire.PATHS[route]
+        digests = [image.digest for image in prompt.images]
+        naming = bool(digests) and await self._naming(server, model)
+        named = {digest for digest in digests if digest in server.images} if naming else set()
+        body = wire.prompt_body(prompt, model=model, named=named, naming=naming) | fields
+        try:
+            answer = await ask("POST", path, body)
+        except (ServerRefusedError, PassingFailure) as failure:
+            for digest in named:
+                server.images.pop(digest, None)
+            if not named or isinstance(failure, PassingFailure):
+                raise
+            answer = await ask(
+                "POST", path, wire.prompt_body(prompt, model=model, naming=naming) | fields
+            )
+        if naming:
+            server.saw(digests)
+        return answer
+
+    async def _fitting(
+        self,
+        server: Server,
+        model: str,
+        prompt: Prompt,
+        route: Route,
+        max_tokens: int,
+        stop: str | None,
+    ) -> Json:
+        """As many tokens as fit into the context behind the prompt, at most `max_tokens`."""
+
+        async def generate(most: int) -> Json:
+            fields = wire.generation_fields(most, stop)
+            return await self._post(server, model, prompt, route, fields)
+
+        try:
+            return await generate(max_tokens)
+        except ServerRefusedError as refusal:
+            long = wire.too_long(refusal, server.context)
+            if long is None or max_tokens == 1:
+                raise long or refusal from refusal
+        # Servers say in many ways, or not at all, how long a prompt is that leaves too little
+        # room. Asked for one token, they count it.
+        try:
+            single = await generate(1)
+            room = long.limit + 1 - wire.prompt_tokens(single, server.name)
+            return single if room <= 1 else await generate(min(room, max_tokens - 1))
+        except ServerRefusedError as refusal:
+            raise wire.too_long(refusal, server.context) or refusal from refusal
