@@ -77,7 +77,11 @@ def openrlhf_data(
     image_key: Annotated[str, typer.Option(metavar="KEY", help="The images.")] = "images",
     answer_key: Annotated[str, typer.Option(metavar="KEY", help="The answer.")] = "answer",
     no_answers: Annotated[
-        bool, typer.Option("--no-answers", help="There are no answers to check.")
+        bool,
+        typer.Option(
+            "--no-answers",
+            help="There are no answers to check; train with VRPRM_OPENRLHF_COMBINATION=process.",
+        ),
     ] = False,
     system: Annotated[
         str | None, typer.Option(metavar="TEXT", help="A system prompt for every row.")

@@ -171,7 +171,7 @@ def _answer(row: Mapping[str, Any], *, line: int, key: str | None) -> str | None
     if not is_text(value) or not value.strip():
         raise RowError(
             "missing, empty, or not a text: name its column with --answer-key, or pass "
-            "--no-answers to train on process rewards alone",
+            "--no-answers to train on process rewards alone (VRPRM_OPENRLHF_COMBINATION=process)",
             line=line,
             field=key,
         )

@@ -107,7 +107,8 @@ def _source(image: Any) -> ImageSource:
     bare = isinstance(image, str) and len(image) > _LONGEST_PATH and "://" not in image[:16]
     if bare and not image.startswith("data:") and not os.path.exists(image):
         try:
-            return base64.b64decode(image, validate=True)
+            # With line breaks, as MIME has it, OpenRLHF takes it, too.
+            return base64.b64decode(image.replace("\n", "").replace("\r", ""), validate=True)
         except ValueError:
             return str(image)
     found: ImageSource = image

@@ -13,9 +13,9 @@ from vrprm_openrlhf.wire import MASKED
 from vrprm_reward.client import RemoteProcessReward
 from vrprm_reward.images import ImageSettings
 from vrprm_reward.process_reward import ProcessReward
-from vrprm_reward.rewards.combine import RolloutReward
+from vrprm_reward.rewards.combine import RolloutReward, outcome_reward
 from vrprm_reward.rewards.outcome import Outcome, OutcomeCheck, load_outcome
-from vrprm_reward.rewards.scalar import scalar_reward, split_reward
+from vrprm_reward.rewards.scalar import scalar_reward, split_outcome, split_reward
 from vrprm_reward.types import ProcessScore, Rollout
 
 WINDOW, FEWEST = 64, 16
@@ -25,8 +25,8 @@ WINDOW, FEWEST = 64, 16
 class Judged(NamedTuple):
     """A rollout with what it earned."""
 
-    score: ProcessScore
-    """What the reward model says."""
+    score: ProcessScore | None
+    """What the reward model says; None under a rule that does not ask it."""
 
     reward: RolloutReward
     """What the steps earn (dense), or the response as one step (scalar)."""
@@ -45,9 +45,9 @@ class Judged(NamedTuple):
 
         As from the reward server, means and steps of unscored rollouts are 0.
         """
-        p = self.score.p_correct
+        p = () if self.score is None else self.score.p_correct
         return {
-            "vrprm_unscored": float(not self.score.scored),
+            "vrprm_unscored": float(self.score is not None and not self.score.scored),
             MASKED: float(self.reward.masked),
             "vrprm_mean_p": fmean(p) if p else 0.0,
             "vrprm_min_p": min(p) if p else 0.0,
@@ -58,8 +58,14 @@ class Judged(NamedTuple):
 
     @property
     def filter_score(self) -> float:
-        """For `scores`, which OpenRLHF's dynamic filtering reads: the outcome where it is known."""
-        return self.scalar if self.outcome is None else self.outcome
+        """For `scores`, which OpenRLHF's dynamic filtering reads: the outcome where it is known.
+
+        A dense run without outcomes has nothing in its scalar; there it is the mean probability of
+        the steps, lest every group be filtered out as one without differences.
+        """
+        if self.outcome is not None:
+            return self.outcome
+        return fmean(self.reward.p_correct) if self.reward.steps else self.scalar
 
 
 class Judge:
@@ -95,15 +101,20 @@ class Judge:
             ServerRefusedError: the server refuses whatever is asked.
         """
         started = time.monotonic()
-        (score,), outcome = await asyncio.gather(
-            self._reward.ascore([rollout]),
-            self._outcome.acheck(rollout.response, rollout.problem.reference_answer),
-        )
-        if self._settings.mode == "dense":
-            reward, scalar = split_reward(score, outcome, self._settings.rule)
+        rule, dense = self._settings.rule, self._settings.mode == "dense"
+        check = self._outcome.acheck(rollout.response, rollout.problem.reference_answer)
+        score: ProcessScore | None = None
+        if not rule.needs_process:
+            outcome = await check
+            reward, scalar = split_outcome(outcome, rule)
+            reward = reward if dense else outcome_reward(outcome, rule)
         else:
-            reward = scalar_reward(score, outcome, self._settings.rule, self._settings.aggregation)
-            scalar = reward.total
+            (score,), outcome = await asyncio.gather(self._reward.ascore([rollout]), check)
+            if dense:
+                reward, scalar = split_reward(score, outcome, rule)
+            else:
+                reward = scalar_reward(score, outcome, rule, self._settings.aggregation)
+                scalar = reward.total
         seconds = time.monotonic() - started
         return self._passed(Judged(score, reward, scalar, outcome.value, seconds))
 

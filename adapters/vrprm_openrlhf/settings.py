@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from vrprm_reward.errors import InputError
 from vrprm_reward.rewards.aggregate import Aggregation
@@ -115,6 +115,15 @@ class Settings(TrainerSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @model_validator(mode="after")
+    def _outcome_is_known_if_needed(self) -> Self:
+        if self.outcome == "none" and self.rule.needs_outcome:
+            raise ValueError(
+                f"outcome is 'none', and the combination {self.rule.combination!r} needs an "
+                f"outcome: set {PREFIX}COMBINATION=process, or another outcome"
+            )
+        return self
 
     @classmethod
     def _with_rule(cls, values: dict[str, str]) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from vrprm_reward.background import BackgroundLoop
 from vrprm_reward.errors import EngineError, InputError
 from vrprm_reward.process_reward import ProcessReward, load_process_reward
 from vrprm_reward.rewards.aggregate import Aggregation
-from vrprm_reward.rewards.combine import DEFAULT_RULE, RewardRule, RolloutReward
+from vrprm_reward.rewards.combine import DEFAULT_RULE, RewardRule, RolloutReward, outcome_reward
 from vrprm_reward.rewards.metrics import batch_metrics
 from vrprm_reward.rewards.outcome import OutcomeFunction, load_outcome
-from vrprm_reward.rewards.scalar import scalar_reward, split_reward
+from vrprm_reward.rewards.scalar import scalar_reward, split_outcome, split_reward
 from vrprm_reward.types import Problem, Rollout
 from vrprm_trl.conversation import question_and_images, response_text
 
@@ -75,6 +75,11 @@ class ProcessRewardFunction:
     ) -> None:
         if not 0 <= max_masked_share <= 1:
             raise InputError(f"max_masked_share = {max_masked_share} is no share")
+        if outcome == "none" and rule.needs_outcome:
+            raise InputError(
+                f"outcome is 'none', and the combination {rule.combination!r} needs an outcome: "
+                'use RewardRule(combination="process"), or another outcome'
+            )
         self._reward = load_process_reward(reward) if isinstance(reward, str) else reward
         self._rule = rule
         self._aggregation: Aggregation = aggregation
@@ -134,6 +139,12 @@ class ProcessRewardFunction:
             self._outcome.acheck(rollout.response, rollout.problem.reference_answer)
             for rollout in rollouts
         ]
+        if not self._rule.needs_process:
+            outcomes = await asyncio.gather(*checks)
+            if self.steps:
+                return [split_outcome(outcome, self._rule) for outcome in outcomes]
+            wholes = [outcome_reward(outcome, self._rule) for outcome in outcomes]
+            return [(whole, whole.total) for whole in wholes]
         scores, outcomes = await asyncio.gather(
             self._reward.ascore(rollouts), asyncio.gather(*checks)
         )

@@ -12,7 +12,7 @@ import torch
 from verl.experimental.agent_loop import SingleTurnAgentLoop, ToolAgentLoop
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, register
 
-from vrprm_verl.prompt import NOTE, reference_of
+from vrprm_verl.prompt import NOTE, ground_truth_of
 from vrprm_verl.reward import MASK, is_colocated
 from vrprm_verl.row import checksum, row_in
 
@@ -74,7 +74,7 @@ def _leave_note(fields: dict[str, Any], output: AgentLoopOutput) -> None:
     """
     first = dict(fields["raw_prompt"][0])
     note = dict(first.get(NOTE) or {})
-    note["reference"] = reference_of(fields.get("reward_model"))
+    note["ground_truth"] = ground_truth_of(fields.get("reward_model"))
     note["extra_info"] = {
         key: value
         for key, value in (fields.get("extra_info") or {}).items()

@@ -5,6 +5,7 @@ Nothing here is verl's: `reward.py` unpacks its batch into a `Sample`.
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from vrprm_reward.engines.openai.options import OpenAIOptions
 from vrprm_reward.errors import InputError, VRPRMError
 from vrprm_reward.rewards.combine import RolloutReward, outcome_reward, rollout_reward
 from vrprm_reward.rewards.outcome import Outcome, OutcomeCheck, load_outcome
-from vrprm_verl.prompt import note_of, problem_of, reference_of
+from vrprm_verl.prompt import ground_truth_of, note_of, problem_of, reference_of
 from vrprm_verl.row import Row, checksum
 from vrprm_verl.settings import CUSTOM_FUNCTION, RewardSettings
 from vrprm_verl.transcript import Transcript, read_transcript
@@ -26,6 +27,9 @@ _log = logging.getLogger(__name__)
 
 ComputeScore = Callable[..., Any]
 """verl's reward function: data_source, solution_str, ground_truth, extra_info -> number or dict."""
+
+UPSTREAM_KEY = "VRPRM_UPSTREAM_KEY"
+"""Environment variable with the API key of OpenAI-compatible servers."""
 
 _TURN_START = "<|im_start|>"
 
@@ -85,19 +89,33 @@ class Judge:
         self._reward = reward
         self._check = None if settings.outcome == CUSTOM_FUNCTION else _outcome_check(settings)
         self._told: set[str] = set()
+        self._places = asyncio.Semaphore(settings.max_concurrency)
+        self._answered = time.monotonic()
 
     async def row(self, sample: Sample) -> Row:
         """The row of one rollout. Never raises for whatever happens to it: verl would lose the
         whole group without stopping (V1), or end the training (V0)."""
-        started = time.monotonic()
+        arrived = time.monotonic()
+        async with self._places:
+            # The time of a rollout begins here: a colocated reward model gets all of a batch at
+            # once. Where nothing was answered all the while, the rest need not wait their turns.
+            started = time.monotonic()
+            lost = started - max(arrived, self._answered) > self._settings.timeout
+            row = await self._row(sample, started, self._settings.timeout if not lost else 0.0)
+            if row.reward.reason != "timeout":
+                self._answered = time.monotonic()
+        return row
+
+    async def _row(self, sample: Sample, started: float, seconds: float) -> Row:
         validation = self._is_validation(sample)
         transcript: Transcript | None = None
         try:
-            async with asyncio.timeout(self._settings.timeout):
+            async with asyncio.timeout(seconds):
                 transcript = await asyncio.to_thread(self._read, sample)
                 reward = await self._rewarded(sample, transcript, validation)
         except TimeoutError:
-            reward = _masked("timeout", f"no score within {self._settings.timeout:g} s")
+            detail = f"no score within {self._settings.timeout:g} s, or the reward server is gone"
+            reward = _masked("timeout", detail)
         except VRPRMError as error:
             reward = _masked(error.code, str(error))
         except Exception as error:  # noqa: BLE001  said above; it is logged whole and counted
@@ -148,18 +166,22 @@ class Judge:
         return rollout_reward(score, outcome, settings)
 
     async def _outcome(self, sample: Sample, transcript: Transcript) -> Outcome:
-        check = self._check
-        if check is None:
-            assert self._compute_score is not None
-            function = partial(
-                _call_compute_score, self._compute_score, sample, _extra_info(sample)
-            )
-            check = load_outcome(function, timeout=self._settings.outcome_timeout)
-        return await check.acheck(transcript.policy_text, self._reference(sample))
+        if self._check is not None:
+            return await self._check.acheck(transcript.policy_text, self._reference(sample))
+        assert self._compute_score is not None
+        function = partial(
+            _call_compute_score,
+            self._compute_score,
+            sample,
+            _extra_info(sample),
+            _ground_truth(sample),
+        )
+        # verl's function gets verl's ground truth, whatever it is; there need not be any.
+        check = load_outcome(function, timeout=self._settings.outcome_timeout)
+        return await check.acheck(transcript.policy_text, "")
 
     def _reference(self, sample: Sample) -> str | None:
-        found = reference_of(sample.reward_model)
-        return found if found is not None else note_of(sample.messages).get("reference")
+        return reference_of(_ground_truth(sample))
 
     def _is_validation(self, sample: Sample) -> bool:
         if self._settings.validation == "full":
@@ -200,6 +222,7 @@ def load_reward(settings: RewardSettings, router: str | None) -> ProcessReward:
         )
     options = OpenAIOptions(
         model=settings.model,
+        api_key=None if url is None else os.environ.get(UPSTREAM_KEY),
         max_in_flight=settings.max_concurrency,
         total_timeout=settings.timeout,
         check_template=settings.check_template,
@@ -224,13 +247,14 @@ def _call_compute_score(
     compute_score: ComputeScore,
     sample: Sample,
     extra_info: Mapping[str, Any],
+    ground_truth: Any,
     response: str,
-    reference: str,
+    reference: str,  # noqa: ARG001  the ground truth as text, for other functions
 ) -> Any:
     found = compute_score(
         data_source=sample.data_source,
         solution_str=response,
-        ground_truth=reference,
+        ground_truth=ground_truth,
         extra_info=dict(extra_info),
     )
     if asyncio.iscoroutine(found):
@@ -242,6 +266,11 @@ def _call_compute_score(
 
 def _extra_info(sample: Sample) -> Mapping[str, Any]:
     return sample.extra_info or note_of(sample.messages).get("extra_info", {})
+
+
+def _ground_truth(sample: Sample) -> Any:
+    found = ground_truth_of(sample.reward_model)
+    return found if found is not None else note_of(sample.messages).get("ground_truth")
 
 
 def _tokens(reward: RolloutReward, transcript: Transcript | None) -> tuple[int, ...]:

@@ -119,12 +119,12 @@ def patch_metrics() -> None:
 
 
 def _rows_in_queue(tq: Any, batch: Any, colocated: bool) -> list[Row]:
-    """The rows of a V1 batch, without the padding that is a copy of another row."""
-    keys = [
+    """The rows of a V1 batch: one for each trajectory, and no padding, which is a copy of one."""
+    keys = _last_outputs(
         key
         for key, tag in zip(batch.keys, batch.tags, strict=True)
         if not tag.get("is_padding", False)
-    ]
+    )
     field = ROW if colocated else "extra_fields"
     data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=[field])
     values = list(data[field])
@@ -132,6 +132,17 @@ def _rows_in_queue(tq: Any, batch: Any, colocated: bool) -> list[Row]:
         return [Row.from_json(str(text)) for text in values]
     rows = [row_in((each or {}).get("reward_extra_info")) for each in values]
     return [row for row in rows if row is not None]
+
+
+def _last_outputs(keys: Iterable[str]) -> list[str]:
+    """Of keys `uid_session_index`, the last output of each trajectory: the one that was judged."""
+    last: dict[str, tuple[int, str]] = {}
+    for key in keys:
+        trajectory, _, index = key.rpartition("_")
+        place = int(index) if index.isdigit() else 0
+        if trajectory not in last or place > last[trajectory][0]:
+            last[trajectory] = place, key
+    return [key for _, key in last.values()]
 
 
 def row_metrics(rows: Iterable[Row]) -> dict[str, float]:

@@ -86,9 +86,13 @@ def note_of(messages: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     return note if isinstance(note, Mapping) else {}
 
 
-def reference_of(reward_model: Any) -> str | None:
-    """The ground truth of verl's `reward_model` column as a text; None when there is none."""
-    value = reward_model.get("ground_truth") if isinstance(reward_model, Mapping) else None
+def ground_truth_of(reward_model: Any) -> Any:
+    """The ground truth of verl's `reward_model` column as it is; None when there is none."""
+    return reward_model.get("ground_truth") if isinstance(reward_model, Mapping) else None
+
+
+def reference_of(value: Any) -> str | None:
+    """A ground truth as the text of one answer; None when it is none."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool | int | float):

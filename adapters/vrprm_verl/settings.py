@@ -37,10 +37,10 @@ class RewardSettings(RewardRule):
     """Whether OpenAI-compatible servers must have the profile's conversation template."""
 
     timeout: float = Field(default=600.0, gt=0, allow_inf_nan=False)
-    """Seconds for one rollout with all attempts; then it is masked."""
+    """Seconds for one rollout with all attempts, from when it has its place; then it is masked."""
 
     max_concurrency: int = Field(default=64, ge=1)
-    """Most requests in flight from one reward worker."""
+    """Most rollouts at a time in one reward worker; the others wait."""
 
     steps: StepSettings = StepSettings()
     """How the policy's text is divided; `steps.part` chooses the whole response, its thinking or
@@ -67,6 +67,15 @@ class RewardSettings(RewardRule):
 
     validation_splits: tuple[str, ...] = ("test", "val", "validation")
     """Rows whose `extra_info.split` is one of these are validation rows: verl does not tell."""
+
+    @model_validator(mode="after")
+    def _outcome_is_known_if_needed(self) -> Self:
+        if self.outcome == "none" and self.needs_outcome:
+            raise ValueError(
+                f"outcome is 'none', and the combination {self.combination!r} needs an outcome: "
+                "set combination=process, or another outcome"
+            )
+        return self
 
     @model_validator(mode="after")
     def _url_is_that_of_a_server(self) -> Self:

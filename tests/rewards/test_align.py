@@ -186,6 +186,14 @@ def test_step_rewards_on_one_token_add_up_and_zeros_can_be_made_visible():
     assert place([], [], 2).tolist() == [0, 0]
 
 
+def test_an_id_without_a_token_is_skipped_as_decoding_skips_it(tokenizer):
+    ids = tokenizer("One. Two.").input_ids
+    ids.insert(2, 151_900)  # models have rows for it
+    assert tokenizer.convert_ids_to_tokens(151_900) is None
+    text = tokenizer.decode(ids)
+    assert b"".join(token_bytes(ids, tokenizer, True)).decode() == text == "One. Two."
+
+
 def test_a_reserved_token_without_a_role_is_skipped_as_decoding_skips_it():
     tokenizer = AutoTokenizer.from_pretrained(DEMO_FOLDER)
     ids = tokenizer("reds are<|object_ref_start|> two").input_ids

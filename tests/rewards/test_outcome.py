@@ -10,7 +10,7 @@ from tests.rewards import outcome_functions
 from vrprm_reward.errors import MissingExtraError
 from vrprm_reward.rewards.answers import final_answer, same_text
 from vrprm_reward.rewards.isolated import IsolatedFunction
-from vrprm_reward.rewards.outcome import Outcome, load_outcome
+from vrprm_reward.rewards.outcome import load_outcome
 
 FUNCTIONS = "tests.rewards.outcome_functions"
 
@@ -46,6 +46,10 @@ def isolated():
         ("<answer> </answer>", None),
         ("Final answer: 12\nBye", "12"),
         ("\\boxed{never closed", None),
+        ("\\boxed{1} \\boxed{{2}", "1"),
+        ("\\boxed{a\\boxed{b}c}", "b"),
+        ("} \\boxed{1}}", "1"),
+        pytest.param("\\boxed{1}" + "\\boxed{" * 200_000, "1", id="thousands of open boxes"),
         ("I do not know", None),
         ("", None),
     ],
@@ -81,9 +85,9 @@ def test_math_verify_decides_what_is_equal(math_check, response, reference, valu
 
 def test_without_a_reference_the_outcome_is_unknown_and_not_wrong(math_check):
     for check in (math_check, lambda *a: asyncio.run(load_outcome("exact").acheck(*a))):
-        assert check("\\boxed{1}", None) == Outcome(
-            None, "no_reference", "the problem has no reference answer"
-        )
+        found = check("\\boxed{1}", None)
+        assert (found.value, found.reason) == (None, "no_reference")
+        assert "combination 'process'" in found.detail
     assert math_check("\\boxed{1}", "").reason == "reference_unreadable"
     assert asyncio.run(load_outcome("none").acheck("1", "1")).value is None
 

@@ -20,7 +20,8 @@ _BYTES = {character: byte for byte, character in bytes_to_unicode().items()}
 
 
 def token_bytes(ids: Sequence[int], tokenizer: Any, skip_special_tokens: bool) -> list[bytes]:
-    """What each token adds to the decoded text; nothing for special tokens that are skipped.
+    """What each token adds to the decoded text; nothing for special tokens that are skipped, and
+    for ids without a token (models have more rows than their tokenizers have tokens).
 
     Raises `AlignmentError` for a tokenizer that is not a byte-level BPE (such as SentencePiece).
     """
@@ -32,11 +33,11 @@ def token_bytes(ids: Sequence[int], tokenizer: Any, skip_special_tokens: bool) -
         skipped = reserved | set(tokenizer.all_special_ids)
     found = []
     for token_id, token in zip(ids, tokenizer.convert_ids_to_tokens(list(ids)), strict=True):
-        if token_id in skipped:
+        if token is None or token_id in skipped:
             found.append(b"")
         elif token_id in added:
             found.append(token.encode())
-        elif token is None or any(character not in _BYTES for character in token):
+        elif any(character not in _BYTES for character in token):
             raise AlignmentError(
                 f"token {token_id} is {token!r}, which is no byte-level BPE token; only byte-level "
                 "tokenizers (Qwen, Llama 3, GPT-2 and their like) can be aligned exactly"

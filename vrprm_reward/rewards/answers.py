@@ -5,6 +5,7 @@ import re
 _MARKED = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL)
 _STATED = re.compile(r"\banswer\s*(?:is|:|=)+\s*(?P<answer>[^\n]+)", re.IGNORECASE)
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_BRACE = re.compile(r"[{}]")
 _WRAPPED = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\s*\{([^{}]*)\}")
 
 
@@ -43,11 +44,15 @@ def _plain(answer: str) -> str:
 
 
 def _last_boxed(text: str) -> str | None:
-    """The inside of the last box whose braces close."""
-    for match in reversed(list(_BOXED.finditer(text))):
-        depth = 1
-        for position in range(match.end(), len(text)):
-            depth += {"{": 1, "}": -1}.get(text[position], 0)
-            if depth == 0:
-                return text[match.end() : position]
-    return None
+    """The inside of the last box whose braces close. One pass: a policy may open thousands."""
+    boxes = {match.end() for match in _BOXED.finditer(text)}
+    opened: list[int] = []
+    last: tuple[int, int] | None = None
+    for brace in _BRACE.finditer(text):
+        if brace.group() == "{":
+            opened.append(brace.end())
+        elif opened:
+            start = opened.pop()
+            if start in boxes and (last is None or start > last[0]):
+                last = start, brace.start()
+    return None if last is None else text[slice(*last)]

@@ -90,7 +90,11 @@ def load_outcome(
     )
 
 
-_NO_REFERENCE = Outcome(None, "no_reference", "the problem has no reference answer")
+_NO_REFERENCE = Outcome(
+    None,
+    "no_reference",
+    "the problem has no reference answer: give it one, or choose the combination 'process'",
+)
 
 
 class _Unknown:

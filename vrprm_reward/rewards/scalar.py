@@ -7,6 +7,7 @@ from vrprm_reward.rewards.combine import (
     DEFAULT_RULE,
     RewardRule,
     RolloutReward,
+    outcome_reward,
     rollout_reward,
     step_rewards,
 )
@@ -60,3 +61,9 @@ def split_reward(
         return steps, 0.0
     alone = rule.model_copy(update={"process_weight": 0.0})
     return steps, math.fsum(step_rewards(score.p_correct, outcome, alone))
+
+
+def split_outcome(outcome: Outcome, rule: RewardRule) -> tuple[RolloutReward, float]:
+    """`split_reward` under a rule that needs no process scores: all is the whole response's."""
+    whole = outcome_reward(outcome, rule)
+    return outcome_reward(outcome, rule.model_copy(update={"outcome_weight": 0.0})), whole.total

@@ -63,6 +63,31 @@ def test_without_outcomes_dynamic_filtering_reads_the_reward():
     assert found.filter_score == found.scalar == p_of("One.")
 
 
+def test_a_dense_run_without_outcomes_is_not_filtered_out_as_a_whole():
+    asked = judge(mode="dense", rule={"combination": "process"}, outcome="none")
+    (found,) = ask(asked, "One.\n\nThe answer is 3")
+    assert found.scalar == 0.0
+    assert found.filter_score == (p_of("One.") + p_of("The answer is 3")) / 2
+
+
+@pytest.mark.parametrize("mode", ["dense", "scalar"])
+def test_a_rule_of_outcomes_alone_never_asks_the_judge(mode):
+    asked = judge(mode=mode, rule={"combination": "outcome"})
+    found = ask(asked, "The answer is 3", "fail")
+    assert [(each.scalar, each.filter_score) for each in found] == [(1.0, 1.0), (0.0, 0.0)]
+    assert [each.reward.rewards for each in found] == (
+        [(0.0,), (0.0,)] if mode == "dense" else [(1.0,), (0.0,)]
+    )
+    assert asked._reward.calls == []
+    assert {frozenset(each.numbers()) for each in found} == {frozenset(KEYS)}
+    assert all(each.numbers()["vrprm_unscored"] == 0.0 for each in found)
+
+
+def test_an_outcome_that_is_off_and_needed_is_refused():
+    with pytest.raises(ValueError, match="VRPRM_OPENRLHF_COMBINATION=process"):
+        judge(outcome="none")
+
+
 def test_without_the_hook_an_unscored_rollout_gets_the_reward_of_the_settings():
     (found,) = ask(judge(masks=False, unscored_reward=-0.5), "fail")
     assert found.scalar == -0.5

@@ -78,7 +78,8 @@ def test_with_steps_the_number_is_the_outcome_and_the_steps_are_kept_once():
 
 @pytest.mark.parametrize("outcome", ["math", "exact", "none"])
 def test_it_pickles_and_has_a_name(outcome):
-    function = ProcessRewardFunction("http://127.0.0.1:9", outcome=outcome, name="vrprm")
+    rule = RewardRule(combination="process" if outcome == "none" else "sum")
+    function = ProcessRewardFunction("http://127.0.0.1:9", outcome=outcome, rule=rule, name="vrprm")
     copy = pickle.loads(pickle.dumps(function))
     assert copy.__name__ == "vrprm"
 
@@ -108,6 +109,22 @@ def test_a_dataset_that_does_not_fit_is_refused_before_anything_is_scored(
 def test_a_process_only_rule_needs_no_answers():
     function = make(rule=RewardRule(combination="process"))
     assert function(prompts=[PROMPT], completions=completions("One.")) == [p_of("One.")]
+
+
+@pytest.mark.parametrize("steps", [False, True])
+def test_a_rule_of_outcomes_alone_never_asks_the_judge(steps):
+    reward = ScriptedReward()
+    rule = RewardRule(combination="outcome")
+    function = ProcessRewardFunction(reward, outcome="exact", rule=rule, steps=steps)
+    assert call(function, "The answer is 3", "fail") == [1.0, 0.0]
+    assert reward.calls == []
+    if steps:
+        assert [each.reward.rewards for each in function.take_steps()] == [(0.0,), (0.0,)]
+
+
+def test_an_outcome_that_is_off_and_needed_is_refused():
+    with pytest.raises(InputError, match='RewardRule\\(combination="process"\\)'):
+        ProcessRewardFunction(ScriptedReward(), outcome="none")
 
 
 def test_conversations_are_read_in_every_form_that_trl_has():

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections import UserList
 from types import MappingProxyType
 
@@ -207,12 +208,70 @@ def test_a_note_on_the_prompt_says_what_verl_leaves_out(judged, tokenizer):
     tool = ids.index(tokenizer.convert_tokens_to_ids("<|im_start|>"))
     mask = [1] * tool + [0] * (len(ids) - tool - 4) + [1] * 4
 
-    note = {"reference": "3", "extra_info": {"index": 1}, "masks": {str(checksum(ids)): mask}}
+    note = {"ground_truth": 3, "extra_info": {"index": 1}, "masks": {str(checksum(ids)): mask}}
     row = judged(
         Scripted(0.9, 0.6), turns, mask=None, truth=None, messages=({**PROMPT, "vrprm": note},)
     )
     assert row.reward.outcome == 1.0
     assert all(mask[token] for token in row.tokens)
+
+
+@pytest.mark.parametrize("truth", [48, ["48", "forty-eight"], {"target": 48}, None])
+def test_verls_own_function_gets_the_ground_truth_as_it_is(judged, truth):
+    asked = []
+
+    def compute_score(**arguments):
+        asked.append(arguments["ground_truth"])
+        return 1.0
+
+    row = judged(
+        Scripted(0.9, 0.6),
+        truth=truth,
+        settings={"outcome": "custom_reward_function"},
+        compute_score=compute_score,
+    )
+    assert (row.reward.outcome, asked) == (1.0, [truth])
+
+
+class Slow:
+    """Takes its time for every rollout, or never answers."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    async def ascore(self, rollouts):
+        await asyncio.sleep(self.seconds)
+        return await Scripted(0.9, 0.6).ascore(rollouts)
+
+
+@pytest.mark.parametrize(("seconds", "timeout", "masked"), [(0.2, 0.6, 0), (60, 0.3, 6)])
+def test_waiting_for_a_place_counts_only_where_nothing_is_answered(
+    tokenizer, seconds, timeout, masked
+):
+    settings = RewardSettings(outcome="exact", timeout=timeout, max_concurrency=1)
+    ids = tokenizer.encode(RESPONSE, add_special_tokens=False)
+    sample = Sample(ids, (PROMPT,), [1] * len(ids), {}, {"ground_truth": "3"}, "geometry")
+
+    async def all_of_them():
+        judge = Judge(settings, tokenizer, Slow(seconds))
+        return await asyncio.gather(*(judge.row(sample) for _ in range(6)))
+
+    began = time.monotonic()
+    rows = asyncio.run(all_of_them())
+    assert sum(row.reward.reason == "timeout" for row in rows) == masked
+    if masked:  # two wait for the server, the others are told that it is gone
+        assert time.monotonic() - began < 4 * timeout
+
+
+def test_the_key_of_an_openai_compatible_server_comes_from_the_environment(monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        "vrprm_verl.judge.load_process_reward", lambda *_, openai, **__: made.append(openai)
+    )
+    monkeypatch.setenv("VRPRM_UPSTREAM_KEY", "secret")
+    load_reward(RewardSettings(url="openai+http://h:1/v1"), None)
+    load_reward(RewardSettings(), "h:1")
+    assert [options.api_key for options in made] == ["secret", None]
 
 
 def test_the_url_decides_who_is_asked():
@@ -226,13 +285,15 @@ def test_the_url_decides_who_is_asked():
         load_reward(RewardSettings(), None)
 
 
-def test_settings_are_checked_when_the_run_starts():
+def test_a_wrong_setting_is_named():
     with pytest.raises(InputError, match=r"reward\.vrprm\.combinaton: Extra inputs"):
         reward_settings({"combinaton": "sum"})
     with pytest.raises(InputError, match=r"reward\.vrprm\.steps\.part"):
         reward_settings({"steps": {"part": "question"}})
     with pytest.raises(InputError, match="loads no reward model"):
         reward_settings({"url": "demo"})
+    with pytest.raises(InputError, match=r"outcome is 'none'.*combination=process"):
+        reward_settings({"outcome": "none"})
     assert reward_settings(None) == RewardSettings()
 
 

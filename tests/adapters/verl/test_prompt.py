@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from vrprm_reward.errors import InputError, MissingImageError
-from vrprm_verl.prompt import note_of, problem_of, reference_of
+from vrprm_verl.prompt import ground_truth_of, note_of, problem_of, reference_of
 
 RED = Image.new("RGB", (8, 8), "red")
 BLUE = Image.new("RGB", (8, 8), "blue")
@@ -65,17 +65,18 @@ def test_videos_are_refused_by_name():
 
 
 @pytest.mark.parametrize(
-    ("column", "reference"),
+    ("column", "truth", "reference"),
     [
-        ({"ground_truth": "48"}, "48"),
-        ({"ground_truth": 48}, "48"),
-        ({"style": "rule"}, None),
-        ({"ground_truth": ["48"]}, None),
-        (None, None),
+        ({"ground_truth": "48"}, "48", "48"),
+        ({"ground_truth": 48}, 48, "48"),
+        ({"style": "rule"}, None, None),
+        ({"ground_truth": ["48"]}, ["48"], None),
+        (None, None, None),
     ],
 )
-def test_the_ground_truth_is_a_text_or_unknown(column, reference):
-    assert reference_of(column) == reference
+def test_a_reference_is_a_text_or_unknown(column, truth, reference):
+    assert ground_truth_of(column) == truth
+    assert reference_of(truth) == reference
 
 
 def test_a_note_is_read_from_the_first_message_only_if_it_is_one():

@@ -158,6 +158,7 @@ def test_images_come_in_every_form_that_openrlhf_reads(cases):
     data = Path(cases[0].path).read_bytes()
     text = base64.b64encode(data).decode()
     assert image_sources(text) == (data,)
+    assert image_sources(base64.encodebytes(data).decode()) == (data,)
     assert image_sources([f"data:image/png;base64,{text}"]) == (f"data:image/png;base64,{text}",)
     assert image_sources([cases[0].path, None]) == (cases[0].path,)
     assert image_sources(cases[0].image) == (cases[0].image,)
