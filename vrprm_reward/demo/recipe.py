@@ -28,6 +28,9 @@ class Stage:
     shares: dict[str, float]
     """Shares of the kinds of samples; none for looking, which has no text."""
 
+    vision: bool = True
+    """Whether the vision tower learns. Left as it is, an update takes four fifths of the time."""
+
     noisy: float = 0.0
     """Share of whole examples with text around the steps that claims nothing (see `noise`)."""
 
@@ -40,7 +43,7 @@ STAGES = (
     Stage("all", 500, 4, 2304, {"picture_quiz": 0.1, "drill": 0.15, "think": 0.6, "judge": 0.15}),
     Stage(
         "polish",
-        1500,
+        1650,
         4,
         1792,
         {
@@ -51,6 +54,7 @@ STAGES = (
             "judge": 0.08,
             "verdicts": 0.26,
         },
+        vision=False,
         noisy=0.3,
     ),
 )

@@ -51,7 +51,6 @@ class Settings:
     start: Path | None = None
     first_stage: str = STAGES[0].name
     rate: float = 1.0
-    see: bool = True
 
     @property
     def stages(self) -> list[tuple[Stage, int]]:
@@ -76,12 +75,11 @@ def main(
     ] = None,
     first_stage: Annotated[str, typer.Option(help="Where to begin.")] = STAGES[0].name,
     rate: Annotated[float, typer.Option(help="Multiplies the learning rates.")] = 1.0,
-    see: Annotated[bool, typer.Option(help="Train the vision tower, too.")] = True,
 ) -> None:
     """Train the demo checkpoint and write it as a transformers folder in float16."""
     settings = Settings(
         out=out, seed=seed, device=device, fast=fast, scale=scale, start=start,
-        first_stage=first_stage, rate=rate, see=see,
+        first_stage=first_stage, rate=rate,
     )  # fmt: skip
     in_processes(processes, partial(train, settings, processes))
 
@@ -101,6 +99,7 @@ def train(settings: Settings, processes: int, rank: int) -> None:
     for stage, updates in settings.stages:
         rng = random.Random(f"{settings.seed} {stage.name} {rank}")
         asked = _asked(stage, model, encoder, rng)
+        model.model.visual.requires_grad_(stage.vision)
         for _ in range(updates):
             factor = settings.rate * learning_rate(update, total)
             for group in (g for o in optimizers for g in o.param_groups):
@@ -137,7 +136,6 @@ def _beginning(settings: Settings) -> tuple[Any, PromptEncoder]:
         checkpoint = load_checkpoint(settings.start)
         tokenizer, model = checkpoint.tokenizer, checkpoint.model.float()
         model.requires_grad_(True)
-    model.model.visual.requires_grad_(settings.see)
     model.train().to(pick_device(settings.device))
     return model, make_encoder(tokenizer, demo_profile("demo"), model)
 
