@@ -29,7 +29,7 @@ class Stage:
     """Shares of the kinds of samples; none for looking, which has no text."""
 
     vision: bool = True
-    """Whether the vision tower learns. Left as it is, an update takes four fifths of the time."""
+    """Whether the vision tower learns. Left as it is, an update takes less time."""
 
     noisy: float = 0.0
     """Share of whole examples with text around the steps that claims nothing (see `noise`)."""
@@ -43,7 +43,7 @@ STAGES = (
     Stage("all", 500, 4, 2304, {"picture_quiz": 0.1, "drill": 0.15, "think": 0.6, "judge": 0.15}),
     Stage(
         "polish",
-        1650,
+        2400,
         4,
         1792,
         {

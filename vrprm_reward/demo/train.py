@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from vrprm_reward.demo.attention import attend_in_float32
 from vrprm_reward.demo.look import look_losses
 from vrprm_reward.demo.losses import batches, losses
 from vrprm_reward.demo.model import IMAGE_SIDE, build_model
@@ -91,6 +92,8 @@ def train(settings: Settings, processes: int, rank: int) -> None:
     model, encoder = _beginning(settings)
     optimizers = make_optimizers(model)
     if settings.fast:
+        if model.device.type == "cpu":
+            attend_in_float32(model)
         for layer in model.model.language_model.layers:
             layer.compile(dynamic=True)
     total = sum(updates for _, updates in settings.stages)
