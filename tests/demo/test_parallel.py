@@ -1,6 +1,10 @@
 """Training in several processes."""
 
+import fcntl
 import json
+import subprocess
+import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -43,3 +47,39 @@ def _fails_in_the_second(rank: int) -> None:
 def test_the_failure_of_one_process_ends_all_and_is_told():
     with pytest.raises(Exception, match="no batch is left"):
         in_processes(2, _fails_in_the_second)
+
+
+def _holds_a_lock(out: Path, rank: int) -> None:
+    with (out / f"lock{rank}").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        (out / f"holds{rank}").touch()
+        time.sleep(600)
+
+
+def test_a_killed_run_leaves_no_process_behind(tmp_path):
+    code = (
+        "import sys; from functools import partial; from pathlib import Path\n"
+        "from tests.demo.test_parallel import _holds_a_lock, in_processes\n"
+        "in_processes(2, partial(_holds_a_lock, Path(sys.argv[1])))"
+    )
+    run = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+    try:
+        while not all((tmp_path / f"holds{rank}").exists() for rank in range(2)):
+            assert run.poll() is None
+            time.sleep(0.05)
+    finally:
+        run.kill()
+        run.wait()
+    deadline = time.monotonic() + 60
+    while any(_is_locked(tmp_path / f"lock{rank}") for rank in range(2)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _is_locked(path: Path) -> bool:
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

@@ -1,6 +1,9 @@
 """Training in several processes, each with batches of its own and the same weights."""
 
+import multiprocessing
+import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -11,6 +14,8 @@ from torch.multiprocessing.spawn import spawn
 
 def in_processes(count: int, work: Callable[[int], None]) -> None:
     """Run `work(rank)` in so many processes; `work` pickles. One runs here.
+
+    They end with this process, however it ends.
 
     Raises:
         torch.multiprocessing.ProcessRaisedException: one of them failed; the others are ended.
@@ -24,11 +29,19 @@ def in_processes(count: int, work: Callable[[int], None]) -> None:
 
 
 def _joined(rank: int, count: int, meeting: str, work: Callable[[int], None]) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=count)
     try:
         work(rank)
     finally:
         distributed.destroy_process_group()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
