@@ -110,7 +110,9 @@ def test_the_python_loader_of_openrlhf_takes_our_file(settings, cases, direct):
     executor = SingleTurnAgentExecutor(remote_rm_url=path_of("reward"))
     for output, score, case in zip(asyncio.run(_all(executor, cases)), direct, cases, strict=True):
         outcome = outcome_of(case)
-        assert output["reward"] == [pytest.approx(fmean(score.p_correct) + outcome, abs=OTHER_BATCH)]
+        assert output["reward"] == [
+            pytest.approx(fmean(score.p_correct) + outcome, abs=OTHER_BATCH)
+        ]
         assert output["scores"] == [outcome]
         assert output["extra_logs"]["vrprm_outcome"] == [outcome]
 
@@ -119,9 +121,13 @@ def test_the_executor_loader_of_openrlhf_takes_our_file(settings, cases, direct)
     executor = _load_agent_executor(path_of("agent"))
     outputs = asyncio.run(_all(executor, cases))
     for output, score, case in zip(outputs, direct, cases, strict=True):
-        assert output["reward"] == pytest.approx(fmean(score.p_correct) + outcome_of(case), abs=OTHER_BATCH)
+        assert output["reward"] == pytest.approx(
+            fmean(score.p_correct) + outcome_of(case), abs=OTHER_BATCH
+        )
         assert output["scores"] == outcome_of(case)
-        assert output["extra_logs"]["vrprm_mean_p"] == pytest.approx(fmean(score.p_correct), abs=OTHER_BATCH)
+        assert output["extra_logs"]["vrprm_mean_p"] == pytest.approx(
+            fmean(score.p_correct), abs=OTHER_BATCH
+        )
     assert len({frozenset(output["extra_logs"]) for output in outputs}) == 1
 
 
