@@ -102,7 +102,7 @@ class Judge:
             started = time.monotonic()
             lost = started - max(arrived, self._answered) > self._settings.timeout
             row = await self._row(sample, started, self._settings.timeout if not lost else 0.0)
-            if row.reward.reason != "timeout":
+            if not row.reward.masked:
                 self._answered = time.monotonic()
         return row
 
