@@ -32,7 +32,10 @@ PROFILE = load_profile("two_stage")
 
 
 def random_checkpoint(folder: Path, *, layers: int = 13, width: int = 640) -> Path:
-    """A Qwen3-VL with random weights: about 64 M language parameters by default."""
+    """A Qwen3-VL with random weights: about 64 M language parameters by default.
+
+    Heads of keys are shared by five heads of queries; in Qwen3-VL-4B it is four.
+    """
     torch.manual_seed(0)
     demo = load_checkpoint(DEMO_FOLDER)
     tokenizer = demo.tokenizer
@@ -44,7 +47,7 @@ def random_checkpoint(folder: Path, *, layers: int = 13, width: int = 640) -> Pa
             "intermediate_size": 3 * width,
             "num_hidden_layers": layers,
             "num_attention_heads": width // 64,
-            "num_key_value_heads": width // 128,
+            "num_key_value_heads": max(1, width // 320),
             "head_dim": 64,
             "max_position_embeddings": 32768,
             "rope_parameters": {

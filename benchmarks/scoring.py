@@ -1,6 +1,7 @@
 """Whole scoring (thinking, then judging) and thinking alone. `python -m benchmarks.scoring`"""
 
 import asyncio
+from collections.abc import Callable
 from typing import Annotated
 
 import torch
@@ -67,6 +68,10 @@ def main(
     layers: int = 13,
     width: int = 640,
     image_px: int = 384,
+    prefill_px: Annotated[
+        int,
+        typer.Option(help="Side of the images of a second thinking prefill."),
+    ] = 768,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
 ) -> None:
     """Print seconds and ratios of whole scoring, of thinking prefill, and of image encoding."""
@@ -88,20 +93,19 @@ def main(
         engine._scheduler._ends = frozenset()
         return engine
 
-    def run_engine(engine: LocalEngine, tokens: int, judge: bool) -> Scores:
-        think_with_engine(engine, asked, tokens)
-        found = with_engine(engine, asked, "lockstep")[0] if judge else []
-        counted.append((engine.images_encoded, engine.stats))
+    def run_engine(engine: LocalEngine) -> Scores:
+        think_with_engine(engine, asked, thinking)
+        found = with_engine(engine, asked, "lockstep")[0]
+        in_model.append(engine.stats.seconds_in_model)
         engine.close()
         return found
 
-    counted: list[tuple[int, object]] = []
+    in_model: list[float] = []
     a = measure(lambda: (think_naively(client, asked, thinking), naive(client, asked)), repeats)
     b = measure(
         lambda: (think_in_batches(client, asked, thinking), batched(client, asked)), repeats
     )
-    own = measure(lambda engine: run_engine(engine, thinking, judge=True), repeats, endless)
-    stats = counted[-1][1]
+    own = measure(run_engine, repeats, endless)
     table = Table("whole scoring", "seconds", "spread", "x (a)")
     for name, measured in (("(a) naive", a), ("(b) batched", b), ("this engine", own)):
         table.add_row(
@@ -109,21 +113,50 @@ def main(
             f"{a.seconds / measured.seconds:.2f}",
         )  # fmt: skip
     console.print(table)
-    outside = 1 - stats.seconds_in_model / own.seconds  # type: ignore[attr-defined]
+    outside = 1 - in_model[-1] / own.seconds
     console.print(
         f"time outside the language model, images included: {outside:.1%} of {own.seconds:.1f} s"
     )
-    client.images = 0
-    one = measure(lambda: think_naively(client, asked, 1), repeats)
-    plain_images = client.images // repeats
-    many = measure(lambda engine: run_engine(engine, 1, judge=False), repeats, endless)
-    table = Table("thinking prefill", "seconds", "spread", "images encoded", "x (a)")
-    table.add_row("(a) naive", f"{one.seconds:.2f}", f"{one.spread:.0%}", str(plain_images), "1.00")
+    for side in dict.fromkeys((image_px, prefill_px)):
+        console.print(
+            _prefill(client, endless, cases(problems, candidates, steps, image_px=side), repeats)
+        )
+
+
+def _prefill(
+    client: Plain, engine: Callable[[], LocalEngine], asked: list[Case], repeats: int
+) -> Table:
+    """Thinking of one token: encoding images, and the prompts."""
+    encoded: list[int] = []
+
+    def naively() -> None:
+        client.images = 0
+        think_naively(client, asked, 1)
+        encoded.append(client.images)
+
+    def own(engine: LocalEngine) -> None:
+        think_with_engine(engine, asked, 1)
+        encoded.append(engine.images_encoded)
+        engine.close()
+
+    a = measure(naively, repeats)
+    table = Table(
+        f"thinking prefill, {asked[0].images[0].image.width} px",
+        "seconds",
+        "spread",
+        "encoded",
+        "x (a)",
+    )
+    table.add_row("(a) naive", f"{a.seconds:.2f}", f"{a.spread:.0%}", str(encoded[-1]), "1.00")
+    b = measure(own, repeats, engine)
     table.add_row(
-        "this engine", f"{many.seconds:.2f}", f"{many.spread:.0%}", str(counted[-1][0]),
-        f"{one.seconds / many.seconds:.2f}",
-    )  # fmt: skip
-    console.print(table)
+        "this engine",
+        f"{b.seconds:.2f}",
+        f"{b.spread:.0%}",
+        str(encoded[-1]),
+        f"{a.seconds / b.seconds:.2f}",
+    )
+    return table
 
 
 if __name__ == "__main__":

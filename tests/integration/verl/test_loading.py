@@ -127,6 +127,7 @@ def test_doctor_says_what_to_export_where_nothing_is_loaded_and_names_every_wron
     done = python(
         *("-m", "vrprm_reward.cli", "doctor", "verl", "--config", str(tmp_path / "config.yaml")),
         VERL_USE_EXTERNAL_MODULES=None,
+        VERL_USE_EXTERNAL_PLUGINS="none",  # an installed package has an entry point
     )
     assert done.returncode == 1
     wrong = [line for line in done.stdout.splitlines() if line.startswith("no")]

@@ -1,0 +1,215 @@
+import asyncio
+import multiprocessing
+import os
+import pickle
+
+import pytest
+from PIL import Image
+
+from tests.client.servers import (
+    TOKEN,
+    connected,
+    rollout,
+)
+from tests.server.doubles import ScriptedReward, asynchronous, p_of, picture, served_process
+from vrprm_reward.client import RemoteProcessReward, ServerRefusedError
+from vrprm_reward.errors import InputError
+from vrprm_reward.images import ImageSettings
+from vrprm_reward.server.settings import ServerSettings
+from vrprm_reward.steps import locate_steps
+from vrprm_reward.types import ProcessScore, Usage
+
+
+@asynchronous
+async def test_scores_are_those_of_the_reward_with_steps_flags_and_usage():
+    async with connected(ScriptedReward(), thinking=True, chunk=2) as remote:
+        located = locate_steps("long a b", ["long", "b"])
+        rollouts = [rollout("A.\n\nBB."), rollout(""), rollout("long a b", steps=located)]
+        first, second, third = await remote.ascore(rollouts)
+    assert first.p_correct == (p_of("A."), p_of("BB."))
+    assert [step.text for step in first.steps] == ["A.", "BB."]
+    assert first.thinking == "I looked."
+    assert first.usage == Usage(prompt_tokens=10, generated_tokens=2, requests=3, rounds=2)
+    assert (second.status, second.reason) == ("unscored_response", "response_empty")
+    assert third.steps == located
+    assert third.flags == ("thinking_truncated",)
+
+
+@asynchronous
+async def test_order_is_kept_over_many_chunks_and_sizes():
+    reward = ScriptedReward()
+    async with connected(reward, chunk=7, max_concurrency=5) as remote:
+        texts = [f"{'x' * (n % 11)} {n}" for n in range(100)]
+        scores = await remote.ascore([rollout(text) for text in texts])
+    assert [score.steps[-1].end for score in scores] == list(map(len, texts))
+    assert sorted(reward.seen) == sorted(texts)
+    assert max(map(len, reward.calls)) == 7
+
+
+@asynchronous
+async def test_no_rollouts_give_no_scores_and_no_request():
+    remote = RemoteProcessReward("http://127.0.0.1:9", total_timeout=0.1)
+    assert await remote.ascore([]) == []
+    await remote.aclose()
+
+
+@asynchronous
+async def test_images_arrive_with_their_original_bytes(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(picture("blue", kind="JPEG"))
+    reward = ScriptedReward()
+    pil = Image.new("RGB", (8, 8), "green")
+    async with connected(reward) as remote:
+        await remote.ascore(
+            [
+                rollout("a", str(tmp_path / "a.jpg")),
+                rollout("b", tmp_path / "a.jpg"),
+                rollout("c", pil),
+                rollout("d", picture(kind="WEBP")),
+            ]
+        )
+    images = [call.problem.images[0] for call in reward.calls[0]]
+    assert images[0] == images[1] == picture("blue", kind="JPEG")
+    assert images[3] == picture(kind="WEBP")
+    import io
+
+    with Image.open(io.BytesIO(images[2])) as arrived:
+        assert arrived.tobytes() == pil.tobytes()
+
+
+@asynchronous
+async def test_an_image_that_cannot_be_read_here_unscores_its_rollout_only(tmp_path):
+    async with connected(ScriptedReward()) as remote:
+        scores = await remote.ascore(
+            [
+                rollout("a", str(tmp_path / "none.png")),
+                rollout("b"),
+                rollout("c", picture(size=(1, 1))),
+                rollout("d", b"GIF89a"),
+                rollout("e", "http://10.0.0.1/a.png"),
+            ]
+        )
+    reasons = [score.reason for score in scores]
+    assert reasons == ["image_missing", None, "image_limit", "image_format", "image_source"]
+
+
+@asynchronous
+async def test_what_the_server_refuses_is_unscored_and_the_rest_is_sent_again():
+    strict = ServerSettings(images=ImageSettings(allow_paths=False, min_side=20))
+    reward = ScriptedReward()
+    async with connected(reward, settings=strict) as remote:
+        small = picture(size=(10, 10))
+        scores = await remote.ascore([rollout("a"), rollout("b", small), rollout("c")])
+    assert [score.reason for score in scores] == [None, "image_limit", None]
+    assert reward.seen == ["a", "c"]
+
+
+@asynchronous
+async def test_requests_that_are_too_large_are_halved():
+    reward = ScriptedReward()
+    async with connected(reward, settings=ServerSettings(max_batch=3)) as remote:
+        scores = await remote.ascore([rollout(str(n)) for n in range(10)])
+    assert all(score.scored for score in scores)
+    limit = ServerSettings(max_body_bytes=2000)
+    async with connected(reward, settings=limit) as remote:
+        scores = await remote.ascore([rollout("a"), rollout("b" * 2000), rollout("c")])
+    assert [score.reason for score in scores] == [None, "request_too_large", None]
+
+
+@asynchronous
+async def test_bodies_are_kept_below_their_limit():
+    reward = ScriptedReward()
+    async with connected(reward, max_body_bytes=2000) as remote:
+        await remote.ascore([rollout("x" * 300 + str(n)) for n in range(8)])
+    assert max(map(len, reward.calls)) == 1
+
+
+@asynchronous
+async def test_a_wrong_token_is_raised_and_names_the_remedy():
+    async with connected(ScriptedReward(), settings=ServerSettings(tokens=(TOKEN,))) as remote:
+        with pytest.raises(ServerRefusedError, match="VRPRM_TOKEN"):
+            await remote.ascore([rollout()])
+    more = {"settings": ServerSettings(tokens=(TOKEN,)), "token": TOKEN}
+    async with connected(ScriptedReward(), **more) as remote:
+        assert (await remote.ascore([rollout()]))[0].scored
+        assert TOKEN not in repr(remote)
+        assert TOKEN not in repr(remote._settings)
+
+
+@asynchronous
+async def test_the_token_may_come_from_the_environment(monkeypatch):
+    monkeypatch.setenv("VRPRM_TOKEN", TOKEN)
+    async with connected(ScriptedReward(), settings=ServerSettings(tokens=(TOKEN,))) as remote:
+        assert (await remote.ascore([rollout()]))[0].scored
+
+
+@asynchronous
+async def test_cancelling_a_call_leaves_nothing_behind():
+    reward = ScriptedReward()
+    async with connected(reward) as remote:
+        call = asyncio.create_task(remote.ascore([rollout("gate")]))
+        while not reward.running:
+            await asyncio.sleep(0.005)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert not [task for task in asyncio.all_tasks() if "score_into" in repr(task)]
+        reward.opened.set()
+        assert (await remote.ascore([rollout("fine")]))[0].scored
+
+
+def score_in_child(remote: RemoteProcessReward, found) -> None:
+    found.put((os.getpid(), remote.score([rollout("child")])[0].scored))
+
+
+def test_it_pickles_forks_and_works_from_several_event_loops_and_inside_one():
+    with served_process(tokens=[TOKEN]) as server:
+        remote = RemoteProcessReward(server.url, token=TOKEN)
+        assert remote.score([rollout()])[0].scored
+        assert asyncio.run(remote.ascore([rollout()]))[0].scored
+        assert asyncio.run(remote.ascore([rollout()]))[0].scored
+
+        async def inside() -> list[ProcessScore]:
+            return remote.score([rollout("inside")])
+
+        assert asyncio.run(inside())[0].scored
+
+        copy = pickle.loads(pickle.dumps(remote))
+        assert copy.score([rollout()])[0].scored
+        copy.close()
+
+        context = multiprocessing.get_context("fork")
+        found = context.Queue()
+        child = context.Process(target=score_in_child, args=(remote, found))
+        child.start()
+        pid, scored = found.get(timeout=20)
+        child.join(20)
+        assert (scored, child.exitcode, pid != os.getpid()) == (True, 0, True)
+        assert remote.score([rollout("after the fork")])[0].scored
+        remote.close()
+        found.close()
+        found.join_thread()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "reward:8000",
+        "ftp://reward",
+        "http://",
+        "http://u:p@reward",
+        "http://r?token=x",
+        "http://[",
+        "",
+    ],
+)
+def test_a_wrong_url_is_refused_at_once_without_showing_secrets(url):
+    with pytest.raises(InputError) as refused:
+        RemoteProcessReward(url)
+    assert "u:p" not in str(refused.value)
+    assert "token=x" not in str(refused.value)
+
+
+@pytest.mark.parametrize("wrong", [{"timeout": 0}, {"total_timeout": float("inf")}, {"chunk": 0}])
+def test_a_wrong_limit_is_refused(wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        RemoteProcessReward("http://reward:8000", **wrong)
