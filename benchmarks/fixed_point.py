@@ -18,6 +18,7 @@ from vrprm_reward.demo.samples import case_of
 from vrprm_reward.engines.engine import Prompt
 from vrprm_reward.engines.local.engine import LocalEngine
 from vrprm_reward.process_reward import DEMO_FOLDER
+from vrprm_reward.scoring.draft import drafted_verdicts
 from vrprm_reward.scoring.frames import FRAMES
 from vrprm_reward.scoring.parse import Thought
 from vrprm_reward.scoring.render import Case
@@ -39,7 +40,8 @@ def main(
         scores = reward.score([rollout_of(example) for example in examples])
     table = Table("schedule", "mean rounds", "most", "token work", "verdicts differ")
     wanted: list[list[int]] = []
-    for schedule in ("lockstep", "fixed_point"):
+    for name in ("lockstep", "fixed_point", "fixed_point, drafted by the thinking"):
+        schedule = name.partition(",")[0]
         engine = LocalEngine.load(DEMO_FOLDER, template=PROFILE.conversation)
         rounds: list[float] = []
         found: list[list[int]] = []
@@ -51,7 +53,9 @@ def main(
                 return FRAMES[PROFILE.frame].judge(PROFILE, case, thought, verdicts)
 
             case = case_of(example, PROFILE)
-            p_correct, took = with_engine(engine, [case], schedule, prompt)
+            first = PROFILE.steps.first_number
+            draft = drafted_verdicts(thought.text, len(case.steps), first) if "," in name else ()
+            p_correct, took = with_engine(engine, [case], schedule, prompt, draft)
             verdicts = [verdict(p) for p in p_correct[0]]
             asked += [prompt(case, verdicts[:index]) for index in range(len(verdicts))]
             rounds.append(took)
@@ -63,7 +67,7 @@ def main(
         pairs = zip(found, wanted, strict=True)
         differ = sum(a != b for x, y in pairs for a, b in zip(x, y, strict=True))
         table.add_row(
-            schedule, f"{statistics.mean(rounds):.2f}", f"{max(rounds):.0f}",
+            name, f"{statistics.mean(rounds):.2f}", f"{max(rounds):.0f}",
             f"{work:.2f}", str(differ),
         )  # fmt: skip
     steps = statistics.mean(len(example.steps) for example in examples)

@@ -85,6 +85,7 @@ def with_engine(
     asked: list[Case],
     schedule: str,
     prompt: Callable[[Case, Sequence[int]], Prompt] = judge_prompt,
+    draft: Sequence[int] = (),
 ) -> tuple[Scores, float]:
     """This package's schedules on this package's engine; also the mean number of rounds."""
 
@@ -97,7 +98,7 @@ def with_engine(
             return p_of((answer.log_p0, answer.log_p1))
 
         order = lockstep if schedule == "lockstep" else fixed_point
-        result = await order(ask, len(case.steps))
+        result = await order(ask, len(case.steps), draft)
         engine.release(share)
         return list(result.p_correct), result.rounds
 

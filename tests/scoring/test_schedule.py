@@ -23,15 +23,20 @@ def plain(seed: int, bias: int, steps: int) -> list[float]:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.integers(0, 10**6), st.integers(-4, 4), st.integers(1, 14))
-def test_both_schedules_equal_the_plain_sequence(seed, bias, steps):
+@given(
+    st.integers(0, 10**6),
+    st.integers(-4, 4),
+    st.integers(1, 14),
+    st.lists(st.integers(0, 1), max_size=16),
+)
+def test_both_schedules_equal_the_plain_sequence_whatever_is_drafted(seed, bias, steps, draft):
     async def ask(verdicts):
         await asyncio.sleep(0)
         return answer(seed, bias, verdicts)
 
     expected = plain(seed, bias, steps)
-    one_by_one = asyncio.run(lockstep(ask, steps))
-    at_once = asyncio.run(fixed_point(ask, steps))
+    one_by_one = asyncio.run(lockstep(ask, steps, draft))
+    at_once = asyncio.run(fixed_point(ask, steps, draft))
     assert list(one_by_one.p_correct) == expected
     assert list(at_once.p_correct) == expected
     assert one_by_one.rounds == one_by_one.requests == steps
@@ -57,3 +62,11 @@ def test_only_steps_with_a_changed_history_are_asked_again():
     result = asyncio.run(fixed_point(ask, 5))
     assert asked[5:] == [[1, 1, 0], [1, 1, 0, 1]]
     assert (result.rounds, result.requests) == (2, 7)
+
+
+def test_a_draft_that_is_right_takes_one_round():
+    async def ask(verdicts):
+        return 0.2 if len(verdicts) == 2 else 0.9
+
+    result = asyncio.run(fixed_point(ask, 5, [1, 1, 0, 1, 1]))
+    assert (result.rounds, result.requests) == (1, 5)

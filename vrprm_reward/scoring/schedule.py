@@ -30,7 +30,7 @@ def verdict(p_correct: float) -> int:
     return int(p_correct >= 0.5)
 
 
-async def lockstep(ask: AskStep, steps: int) -> Schedules:
+async def lockstep(ask: AskStep, steps: int, draft: Sequence[int] = ()) -> Schedules:  # noqa: ARG001
     """One step after another; an engine batches step k of many rollouts together."""
     found: list[float] = []
     for _ in range(steps):
@@ -38,13 +38,14 @@ async def lockstep(ask: AskStep, steps: int) -> Schedules:
     return Schedules(tuple(found), steps, steps)
 
 
-async def fixed_point(ask: AskStep, steps: int) -> Schedules:
+async def fixed_point(ask: AskStep, steps: int, draft: Sequence[int] = ()) -> Schedules:
     """All steps at once with a drafted history, then again those whose history turned out wrong.
 
-    The draft says 1 everywhere. After round r at least the first r steps are final, since a step
-    is final once every verdict before it is, so there are at most `steps` rounds.
+    The draft says 1 where it is not given. After round r at least the first r steps are final,
+    since a step is final once every verdict before it is, so there are at most `steps` rounds,
+    whatever the draft.
     """
-    draft = [1] * steps
+    draft = [*draft[:steps], *[1] * (steps - len(draft))]
     found = [0.0] * steps
     stale = list(range(steps))
     rounds = requests = 0
@@ -61,7 +62,7 @@ async def fixed_point(ask: AskStep, steps: int) -> Schedules:
     return Schedules(tuple(found), rounds, requests)
 
 
-async def at_once(ask: AskStep, steps: int) -> Schedules:
+async def at_once(ask: AskStep, steps: int, draft: Sequence[int] = ()) -> Schedules:  # noqa: ARG001
     """All steps in one round, for frames whose prompts do not hold earlier verdicts."""
     found = await _together([ask([1] * index) for index in range(steps)])
     return Schedules(tuple(found), 1, steps)

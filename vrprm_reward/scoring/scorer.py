@@ -20,6 +20,7 @@ from vrprm_reward.errors import (
     VRPRMError,
 )
 from vrprm_reward.images import FinalImage, ImageSettings, final_pixels
+from vrprm_reward.scoring.draft import drafted_verdicts
 from vrprm_reward.scoring.finished import FinishedScores, score_key
 from vrprm_reward.scoring.frames import FRAMES, think_prompt
 from vrprm_reward.scoring.parse import Thought, probability
@@ -213,8 +214,10 @@ class VRPRMScorer:
         reserve = 0
         if profile.think is not None and "thinking_truncated" in thought.flags:
             reserve = profile.think.max_tokens - usage.generated_tokens
+        draft = drafted_verdicts(thought.text, len(steps), profile.steps.first_number)
+        order = self._order(engine, len(steps), at_work)
         async with told_apart(case, ask_for_short, reserve=reserve):
-            found: Schedules = await self._order(engine, len(steps), at_work)(ask, len(steps))
+            found: Schedules = await order(ask, len(steps), draft)
         score = ProcessScore(
             status="scored",
             steps=steps,
