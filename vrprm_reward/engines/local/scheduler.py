@@ -160,8 +160,13 @@ class Scheduler:
     # --- arrivals -----------------------------------------------------------------------------
 
     def _receive(self) -> bool:
-        """Take what has arrived; wait while there is nothing to do, or a little for company."""
+        """Take what has arrived; wait while there is nothing to do, or a little for company.
+
+        Who is expected is not waited for while there is enough for a whole pass: prompts are made
+        ready by other threads meanwhile.
+        """
         began = time.monotonic()
+        enough = not self._deterministic and self._fills_a_pass()
         patience = min(max(self._last_pass / 4, _SHORTEST_WAIT), _LONGEST_WAIT)
         fresh = self._retry
         self._retry = False
@@ -169,7 +174,7 @@ class Scheduler:
             # Waiting jobs that could not start can only start after a message.
             idle = not self._running
             timeout = None if idle and not fresh else 0.0
-            if not (idle and not fresh) and self._company_is_coming():
+            if not enough and not (idle and not fresh) and self._company_is_coming():
                 left = began + patience - time.monotonic()
                 timeout = None if self._deterministic else max(0.0, left)
             try:
@@ -201,6 +206,15 @@ class Scheduler:
         """Whether some share that is at work has nothing here right now."""
         here = {job.share for job in self._waiting} | {job.share for job in self._running}
         return len(here) < len(self._expected)
+
+    def _fills_a_pass(self) -> bool:
+        """Whether the jobs that have begun have tokens enough for a pass."""
+        left = self._pass_tokens
+        for job in self._running:
+            left -= 1 if job.written else len(job) - job.done
+            if left <= 0:
+                return True
+        return False
 
     def _drop_cancelled(self) -> None:
         for job in [j for j in self._running if j.future.cancelled()]:

@@ -92,6 +92,9 @@ class Job:
     done: int = 0
     """Prompt tokens computed or found in the cache."""
 
+    behind: "tuple[Job, int] | None" = None
+    """The job that is computing a prefix of this one, and how many tokens of it they share."""
+
     features: VisualFeatures | None = None
     written: list[int] = field(default_factory=list)
     """Generated tokens; the last one is not yet in the cache."""

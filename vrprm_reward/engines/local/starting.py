@@ -73,7 +73,27 @@ def _can_branch(job: Job, sequence: Sequence, siblings: int, pass_tokens: int) -
 
 
 def _better_prefix_is_coming(job: Job, running: list[Job], pool: KVPool) -> bool:
-    keys = job.prompt.keys
+    """Whether another job is computing a prefix of this one that is worth waiting for.
+
+    Once one is found, nothing else is looked at until it is there: this is asked for every waiting
+    job before every pass.
+    """
+    if job.behind is not None and _is_computing(*job.behind):
+        return True
+    job.behind = None
     writers = [other for other in running if other.keep and not other.written]
-    have = pool.longest_known(keys, job.share) if writers else 0
-    return any(longer_prefix(writer.prompt.keys, keys, have) > have for writer in writers)
+    if not writers:
+        return False
+    keys = job.prompt.keys
+    have = pool.longest_known(keys, job.share)
+    for writer in writers:
+        shared = longer_prefix(writer.prompt.keys, keys, have)
+        if shared > have:
+            job.behind = writer, shared
+            return True
+    return False
+
+
+def _is_computing(writer: Job, tokens: int) -> bool:
+    sequence = writer.sequence
+    return sequence is not None and sequence.writer is writer and writer.done < tokens
