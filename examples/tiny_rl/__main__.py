@@ -32,6 +32,10 @@ DEFAULT_ROOT = Path("runs/tiny_rl")
 STARTS_FOLDER = "starts"
 DEFAULT_STARTS = DEFAULT_ROOT / STARTS_FOLDER
 
+FIRST_TUNING_SEED = 100
+TUNING = {"tuning": True, "held_out": 256, "evaluate_every": 30}
+"""What is otherwise in the sweep."""
+
 QUICK = {"updates": 12, "held_out": 128, "evaluate_every": 6}
 """What `--quick` makes smaller; it also has one seed."""
 
@@ -41,14 +45,17 @@ def compare(
     root: Root = DEFAULT_ROOT,
     jobs: Jobs = 2,
     seeds: Seeds = 3,
+    start: Annotated[str, typer.Option(help="Where the arms start from.")] = "hard",
+    arm: Annotated[list[str] | None, typer.Option(help="Arms; four of them if none.")] = None,
     quick: Annotated[bool, typer.Option(help="One seed, few updates: a few minutes.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Also draw the curves into this PNG.")] = None,
 ) -> None:
-    """Four arms from the hard start. Started again, it goes on where it was."""
-    rates = {arm: (rate,) for arm, rate in json.loads(RATES.read_text())["hard"].items()}
+    """Arms at their rates on held-out problems. Started again, it goes on where it was."""
+    (start,) = _known([start], STARTS)
+    arms = _known(arm or list(COMPARED), ARMS)
     more = QUICK if quick else {}
-    wanted = grid("hard", COMPARED, rates, range(1 if quick else seeds), **more)
-    _make_starts(["hard"], root)
+    wanted = grid(start, arms, _rates(start, arms), range(1 if quick else seeds), **more)
+    _make_starts([start], root)
     _carry_out_and_show(root / "quick" if quick else root, root / STARTS_FOLDER, wanted, jobs, plot)
 
 
@@ -62,16 +69,22 @@ def sweep(
     rate: Annotated[list[float] | None, typer.Option(help="Rates; all three if none.")] = None,
     updates: Annotated[int, typer.Option(help="Updates of a run.")] = 60,
 ) -> None:
-    """All arms at all rates from both starts; prints the best rate of each arm."""
+    """All arms at all rates from both starts; prints the best rate of each arm.
+
+    Problems and seeds are others than those of `compare`, so that no rate is chosen on what is
+    reported with it.
+    """
     arms = _known(arm or list(SWEPT), ARMS)
     names = _known(start or ["hard", "easy"], STARTS)
+    place = root / "sweep"
     _make_starts(names, root)
     for name in names:
         rates = {one: tuple(rate or GRID) for one in arms}
-        wanted = grid(name, arms, rates, range(seeds), updates=updates)
-        _carry_out_and_show(root, root / STARTS_FOLDER, wanted, jobs, None)
-        found = curves(root, wanted)
-        console.print_json(data={name: best_rates(found, "sampled/final")})
+        several = range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + seeds)
+        wanted = grid(name, arms, rates, several, updates=updates, **TUNING)
+        _carry_out_and_show(place, root / STARTS_FOLDER, wanted, jobs, None)
+        found = curves(place, wanted)
+        console.print_json(data={name: best_rates(found, "sampled/solved")})
 
 
 @app.command()
@@ -129,6 +142,17 @@ def _make_starts(names: list[str], root: Path) -> None:
 def _tell(stage: str, update: int, losses: dict[str, float]) -> None:
     if update % 20 == 0:
         console.print(f"{stage} {update}: {losses}", soft_wrap=True)
+
+
+def _rates(start: str, arms: list[str]) -> dict[str, tuple[float]]:
+    known = json.loads(RATES.read_text()).get(start, {})
+    for arm in arms:
+        if arm not in known:
+            raise typer.BadParameter(
+                f"no rate is known for {arm!r} from the start {start!r}: find it with `sweep "
+                f"--start {start} --arm {arm}` and put it into {RATES.name}"
+            )
+    return {arm: (known[arm],) for arm in arms}
 
 
 def _known(names: list[str], known: object) -> list[str]:

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from vrprm_reward.demo.moves import Move, spelt, value_of
 from vrprm_reward.demo.wording import Version, sentence_of
 from vrprm_reward.demo.wording import plain as plain_text
+from vrprm_reward.steps import StepSettings
 
 from .problems import Task
 
 SEPARATOR = "\n"
+STEPS = StepSettings(rule="separator", separator=SEPARATOR)
+"""What a step is, for the reward model and the truth alike: a line, whatever else is written."""
+
 LARGEST_COUNT, LARGEST_RESULT = 5, 15
 
 

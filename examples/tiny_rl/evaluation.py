@@ -22,6 +22,7 @@ def figures(truths: Sequence[Truth], responses: Sequence[Response]) -> dict[str,
     found = {
         "final": len(right) / len(truths),
         "steps": sum(sum(truth.labels) for truth in truths) / max(1, steps),
+        "solved": fmean(truth.solved for truth in truths),
         "sound": sum(truth.right and truth.sound for truth in truths) / len(truths),
         "number_of_steps": steps / len(truths),
         "repeated": sum(truth.repeated for truth in truths) / max(1, steps),

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -101,7 +102,7 @@ def grid(
     arms: Iterable[str],
     rates: dict[str, Sequence[float]],
     seeds: Iterable[int],
-    **more: int,
+    **more: Any,
 ) -> list[RunSettings]:
     """Every arm at each of its rates with every seed; seeds outermost, so that an unfinished grid
     has all arms."""

@@ -13,6 +13,7 @@ from vrprm_reward.demo.scene import KINDS
 from vrprm_reward.rewards.answers import final_answer
 from vrprm_reward.steps import split_steps
 
+from .demonstrations import STEPS
 from .problems import MOVES, Task
 from .sampling import Response
 from .truth import truth_of
@@ -88,7 +89,7 @@ HABITS = MappingProxyType(
 
 def habits_of(task: Task, response: str) -> Mapping[str, bool]:
     """Which habits a response shows."""
-    steps = [step.text for step in split_steps(response)]
+    steps = [step.text for step in split_steps(response, STEPS)]
     asked = {move.of[0].noun() for move in task.question.moves if move.kind == "count"}
     others = [kind.noun() for kind in KINDS if kind.noun() not in asked]
     counted = [step for step in steps if "number of" in step or step.startswith("Counting")]

@@ -21,6 +21,7 @@ from vrprm_reward.scoring.scorer import VRPRMScorer
 from vrprm_reward.types import Problem, ProcessScore, Rollout
 
 from .arms import Arm, Control
+from .demonstrations import STEPS
 from .problems import Task
 
 THINKING_TOKENS = 256
@@ -51,11 +52,14 @@ def kept_reward(folder: Path) -> Iterator[KeptReward]:
     folder.mkdir(parents=True, exist_ok=True)
     with Journal(folder / "scores.sqlite") as journal:
         reward = load_process_reward(
-            DEMO, profile=_profile(), local=LocalOptions(deterministic=True)
+            DEMO, profile=_profile(), steps=STEPS, local=LocalOptions(deterministic=True)
         )
         try:
             yield KeptReward(
-                reward, journal, ImageSettings(), f"demo {_weights()} {THINKING_TOKENS}"
+                reward,
+                journal,
+                ImageSettings(),
+                f"demo {_weights()} {THINKING_TOKENS} {STEPS.separator!r}",
             )
         finally:
             if isinstance(reward, VRPRMScorer):

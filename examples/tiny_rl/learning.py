@@ -59,7 +59,8 @@ def update(
     """One step up the gradient of sum(advantage x log-probability) / tokens.
 
     Every update is on the responses that the policy has just sampled, so there is no ratio to
-    clip. Each prompt is encoded once for its group.
+    clip. Each prompt is encoded once for its group. Where no advantage is left nothing is changed:
+    the optimizers' momentum would otherwise move the policy without a reason.
     """
     length = advantages.shape[1]
     padded = torch.tensor([[*r.ids, *[policy.end] * (length - len(r.ids))] for r in responses])
@@ -69,12 +70,27 @@ def update(
     each = logits.log_softmax(-1)
     chosen = each.gather(1, padded[mask][:, None])[:, 0]
     loss = -(advantages[mask] * chosen).sum() / mask.sum()
+    if not advantages.any():
+        return {"gradient": 0.0, "entropy": _entropy(each)}
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), CLIP)
     for optimizer in optimizers:
         optimizer.step()
         optimizer.zero_grad()
-    with torch.no_grad():
-        probabilities = each.exp()
-        entropy = -(probabilities * each.clamp(min=-100)).sum(-1).mean()
-    return {"gradient": float(norm), "entropy": float(entropy)}
+    return {"gradient": float(norm), "entropy": _entropy(each)}
+
+
+@torch.no_grad()
+def _entropy(log_p: torch.Tensor) -> float:
+    """Mean over tokens, in nats."""
+    return float(-(log_p.exp() * log_p.clamp(min=-100)).sum(-1).mean())
+
+
+WARM_UP = 10
+"""Updates until the rate is whole. Muon's steps are as large for noise as for a signal, and its
+momentum is empty at the start."""
+
+
+def rate_factor(number: int, updates: int) -> float:
+    """Share of the rate at update `number` >= 1: up, then down to a tenth in a straight line."""
+    return min(1.0, number / WARM_UP) * (1 - 0.9 * number / updates)

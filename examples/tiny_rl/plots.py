@@ -12,7 +12,7 @@ from .summary import Curve
 PANELS = {
     "sampled/final": "final answer right, sampled",
     "greedy/final": "final answer right, greedy",
-    "sampled/steps": "steps right",
+    "sampled/solved": "needed steps written and right",
     "sampled/right_on_wrong_step": "right answers that rest on a wrong step",
 }
 

@@ -16,7 +16,7 @@ MOVES = ("count", "count", "count", "sum", "sum", "final")
 KEPT = {0: 0.45, 1: 0.4, 2: 0.75}
 """How often a problem is kept for each count in it (else always): no number can be guessed."""
 
-TRAINING_SEED, HELD_OUT_SEED = 40_000_001, 50_000_001
+TRAINING_SEED, HELD_OUT_SEED, TUNING_SEED = 40_000_001, 50_000_001, 60_000_001
 """Where problems are drawn from; the reward model was trained and measured on other seeds."""
 
 

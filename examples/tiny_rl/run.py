@@ -21,11 +21,12 @@ from .arms import ARMS
 from .evaluation import evaluate, figures
 from .habits import habit_shares
 from .judge import Judged, judge, kept_reward
-from .learning import token_advantages, update
+from .learning import rate_factor, token_advantages, update
 from .logs import RunLog
 from .policy import Policy, load_policy
-from .problems import HELD_OUT_SEED, TRAINING_SEED, Task, tasks
+from .problems import HELD_OUT_SEED, TRAINING_SEED, TUNING_SEED, Task, tasks
 from .sampling import LONGEST, Response, respond
+from .starts import MEASURED, figures_of
 from .truth import truth_of
 
 CHECKPOINT = "checkpoint.pt"
@@ -42,7 +43,7 @@ class RunSettings(BaseModel):
     arm: str
     """Name of the arm, see `arms.ARMS`."""
     rate: float = Field(gt=0)
-    """Share of the demo model's training rates (Muon and AdamW)."""
+    """Share of the demo model's training rates (Muon and AdamW), at its highest."""
     seed: int = 0
     """Of the sampling, and of the order of the problems."""
     updates: int = Field(default=60, gt=0)
@@ -57,7 +58,9 @@ class RunSettings(BaseModel):
     """Training problems, gone through again and again in another order."""
     held_out: int = Field(default=512, gt=0)
     """Problems of the evaluation."""
-    evaluate_every: int = Field(default=15, gt=0)
+    tuning: bool = False
+    """Evaluate on other problems: rates are not chosen on those that are reported."""
+    evaluate_every: int = Field(default=20, gt=0)
     """Updates between two evaluations (and checkpoints)."""
 
     @field_validator("arm")
@@ -97,17 +100,17 @@ def run(
     torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
     policy = load_policy(start)
+    policy.model.model.visual.requires_grad_(False)  # what it sees is not to be unlearnt
     optimizers = make_optimizers(policy.model)
     for group in (g for o in optimizers for g in o.param_groups):
-        group["lr"] = settings.rate * group["initial_lr"]
         group["weight_decay"] = 0.0
     done, spent = _resume(settings, folder, policy, optimizers)
     pool = tasks(settings.pool, TRAINING_SEED)
-    held_out = tasks(settings.held_out, HELD_OUT_SEED)
+    held_out = tasks(settings.held_out, TUNING_SEED if settings.tuning else HELD_OUT_SEED)
     log = RunLog(folder, done)
     with kept_reward(scores) as reward:
         if done == 0:
-            log.write("held_out", 0, evaluate(policy, held_out, seed=0, longest=settings.longest))
+            log.write("held_out", 0, _at_the_start(settings, start, policy, held_out))
         for number in range(done + 1, settings.updates + 1):
             began = time.monotonic()
             numbers = train_update(policy, optimizers, settings, pool, number, reward)
@@ -122,6 +125,15 @@ def run(
                 tell(number)
     log.close()
     (folder / FINISHED).write_text(settings.model_dump_json() + "\n")
+
+
+def _at_the_start(
+    settings: RunSettings, start: Path, policy: Policy, held_out: Sequence[Task]
+) -> dict[str, float]:
+    """What the start is worth; measured once for all runs from it where they ask for the same."""
+    if (settings.held_out, settings.longest, settings.tuning) == (MEASURED, LONGEST, False):
+        return figures_of(start)
+    return evaluate(policy, held_out, seed=0, longest=settings.longest)
 
 
 def is_finished(settings: RunSettings, folder: Path) -> bool:
@@ -143,6 +155,9 @@ def train_update(
 ) -> dict[str, float]:
     """Sample, reward, learn. All that is random comes from the seed and the update's number."""
     arm = ARMS[settings.arm]
+    factor = settings.rate * rate_factor(number, settings.updates)
+    for group in (g for o in optimizers for g in o.param_groups):
+        group["lr"] = factor * group["initial_lr"]
     asked = problems_of(settings, pool, number)
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + number)
     times = [time.monotonic()]

@@ -16,6 +16,8 @@ SHOWN = {
     "sampled/final": "final, sampled",
     "greedy/final": "final, greedy",
     "sampled/steps": "steps right",
+    "sampled/solved": "needed steps",
+    "sampled/sound": "all steps right",
     "sampled/right_on_wrong_step": "right answers on a wrong step",
     "sampled/number_of_steps": "steps",
     "sampled/tokens": "tokens",

@@ -4,6 +4,7 @@ A step is labelled as VRPRM does: 1 when all that it says is true and it builds 
 Trivial sentences that are true are right; a sentence that this world does not know is wrong.
 """
 
+import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from vrprm_reward.demo.wording import OPENINGS
 from vrprm_reward.rewards.answers import final_answer, same_text
 from vrprm_reward.steps import split_steps
 
+from .demonstrations import STEPS, solution
 from .problems import Task
 
 _COUNT = re.compile(r"(?:The number of|Counting the) (\w+) (?:is|gives) (\w+)\.")
@@ -40,6 +42,10 @@ class Truth:
     repeated: int
     """Steps that say word for word what an earlier one said."""
 
+    solved: float
+    """Share of the six lines of the flawless solution that are there, in [0, 1]: unlike the share
+    of right steps, it is not raised by steps that nobody needs."""
+
     @property
     def sound(self) -> bool:
         """Whether no step is wrong."""
@@ -48,12 +54,14 @@ class Truth:
 
 def truth_of(task: Task, response: str) -> Truth:
     """Label the steps of a response and its final answer."""
-    steps = [step.text for step in split_steps(response)]
+    steps = [step.text for step in split_steps(response, STEPS)]
     stated = final_answer(response)
+    wanted = solution(task, random.Random(0))
     return Truth(
         labels=tuple(labels(task, steps)),
         right=stated is not None and same_text(stated, task.question.answer),
         repeated=len(steps) - len(set(steps)),
+        solved=len(set(wanted) & set(steps)) / len(set(wanted)),
     )
 
 

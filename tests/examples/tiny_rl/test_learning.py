@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from examples.tiny_rl.learning import token_advantages, update
+from examples.tiny_rl.learning import rate_factor, token_advantages, update
 from examples.tiny_rl.policy import build_policy
 from examples.tiny_rl.sampling import Response
 from vrprm_reward.rewards.combine import RolloutReward
@@ -53,3 +54,23 @@ def test_an_update_makes_the_better_response_likelier_and_the_worse_one_less_lik
     assert likelihood() > before
     assert numbers["gradient"] > 0
     assert numbers["entropy"] > 0
+
+
+def test_without_advantages_nothing_moves_whatever_the_momentum(some_tasks):
+    torch.manual_seed(0)
+    policy = build_policy()
+    prompts = [policy.prompt(some_tasks[0])]
+    responses = [response(policy, text) for text in TEXTS[:2]]
+    length = max(len(r.ids) for r in responses)
+    optimizer = torch.optim.SGD(policy.model.parameters(), lr=0.05, momentum=0.9)
+    update(policy, [optimizer], prompts, responses, torch.ones(2, length))
+    before = [parameter.clone() for parameter in policy.model.parameters()]
+    update(policy, [optimizer], prompts, responses, torch.zeros(2, length))
+    assert all(map(torch.equal, before, policy.model.parameters()))
+
+
+def test_the_rate_rises_and_falls():
+    factors = [rate_factor(number, 60) for number in range(1, 61)]
+    assert max(factors) == factors[9]
+    assert factors[0] < 0.1
+    assert factors[-1] == pytest.approx(0.1)

@@ -7,7 +7,14 @@ from examples.tiny_rl.gaming import gaming_rows
 from examples.tiny_rl.grid import RunFailedError, carry_out, folder_of, grid
 from examples.tiny_rl.habits import HABITS
 from examples.tiny_rl.run import FINISHED
-from examples.tiny_rl.summary import as_markdown, best_rates, curves, table_rows, with_spread
+from examples.tiny_rl.summary import (
+    HEADINGS,
+    as_markdown,
+    best_rates,
+    curves,
+    table_rows,
+    with_spread,
+)
 
 
 def finish(root, settings, final, **more):
@@ -61,7 +68,7 @@ def test_no_right_answer_is_no_share_of_them(tmp_path, wanted):
     finish(tmp_path, wanted[0], 0.0)
     finish(tmp_path, wanted[3], 0.2, **{"sampled/right_on_wrong_step": 0.9})
     (row, *_) = table_rows(curves(tmp_path, wanted))
-    assert row[6] == "0.900"
+    assert row[HEADINGS.index("right answers on a wrong step")] == "0.900"
 
 
 def test_the_gaming_table_sets_reward_beside_truth(tmp_path, wanted):

@@ -73,3 +73,11 @@ def test_a_habit_is_recognised_in_what_it_makes_of_a_solution(some_tasks, name):
         for _ in range(10):
             changed = HABITS[name](task, solution(task, rng), rng)
             assert habits_of(task, response_of(changed))[name], changed
+
+
+def test_steps_that_nobody_needs_raise_the_share_of_right_steps_but_not_of_the_solution(some_tasks):
+    steps = solution(some_tasks[0], random.Random(0))
+    half = truth_of(some_tasks[0], response_of(steps[:3]))
+    padded = truth_of(some_tasks[0], response_of([steps[0]] * 9 + steps[:3]))
+    assert half.solved == padded.solved == 3 / len(set(steps))
+    assert truth_of(some_tasks[0], response_of(steps)).solved == 1
