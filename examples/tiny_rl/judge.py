@@ -28,6 +28,9 @@ THINKING_TOKENS = 256
 """Bound on what the reward model thinks: about ten steps' worth. On a response that it cannot make
 sense of it would go on for ever, and every other response of the update waits for it."""
 
+DTYPE = "bfloat16"
+"""A quarter faster than float32 on CPUs that have it; 1 verdict of 576 was another one."""
+
 _EXACT = load_outcome("exact")
 
 
@@ -52,14 +55,17 @@ def kept_reward(folder: Path) -> Iterator[KeptReward]:
     folder.mkdir(parents=True, exist_ok=True)
     with Journal(folder / "scores.sqlite") as journal:
         reward = load_process_reward(
-            DEMO, profile=_profile(), steps=STEPS, local=LocalOptions(deterministic=True)
+            DEMO,
+            profile=_profile(),
+            steps=STEPS,
+            local=LocalOptions(deterministic=True, dtype=DTYPE),
         )
         try:
             yield KeptReward(
                 reward,
                 journal,
                 ImageSettings(),
-                f"demo {_weights()} {THINKING_TOKENS} {STEPS.separator!r}",
+                f"demo {_weights()} {THINKING_TOKENS} {STEPS.separator!r} {DTYPE}",
             )
         finally:
             if isinstance(reward, VRPRMScorer):

@@ -43,7 +43,7 @@ STAGES = (
     Stage("all", 500, 4, 2304, {"picture_quiz": 0.1, "drill": 0.15, "think": 0.6, "judge": 0.15}),
     Stage(
         "polish",
-        2400,
+        2200,
         4,
         1792,
         {
