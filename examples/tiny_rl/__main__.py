@@ -22,7 +22,7 @@ console = Console()
 RATES = Path(__file__).parent / "rates.json"
 """The rate of each arm in the comparison."""
 
-GRID = (0.03, 0.1, 0.3)
+GRID = (1e-4, 2e-4, 5e-4)
 """The rates that every arm is tried at."""
 
 Root = Annotated[Path, typer.Option(help="Folder of everything that is made.")]
@@ -92,7 +92,7 @@ def game(
     root: Root = DEFAULT_ROOT,
     jobs: Jobs = 2,
     seeds: Seeds = 1,
-    rate: Annotated[float, typer.Option(help="The rate of all arms.")] = 0.1,
+    rate: Annotated[float, typer.Option(help="The rate of all arms.")] = 2e-4,
     updates: Annotated[int, typer.Option(help="Updates of a run.")] = 60,
 ) -> None:
     """Arms from a start that pads, repeats, skips and flatters: reward gained, truth lost."""

@@ -86,9 +86,18 @@ def _entropy(log_p: torch.Tensor) -> float:
     return float(-(log_p.exp() * log_p.clamp(min=-100)).sum(-1).mean())
 
 
+def make_optimizer(policy: Policy) -> torch.optim.Optimizer:
+    """AdamW for all that learns. Its rate is set before every step.
+
+    Not Muon, which pre-training uses: it makes every direction of a gradient equally large, and of a
+    policy gradient of few responses most directions are noise.
+    """
+    learning = [p for p in policy.model.parameters() if p.requires_grad]
+    return torch.optim.AdamW(learning, lr=0.0, betas=(0.9, 0.99), weight_decay=0.0)
+
+
 WARM_UP = 10
-"""Updates until the rate is whole. Muon's steps are as large for noise as for a signal, and its
-momentum is empty at the start."""
+"""Updates until the rate is whole: the optimizer knows nothing of the gradients at the start."""
 
 
 def rate_factor(number: int, updates: int) -> float:

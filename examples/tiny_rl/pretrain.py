@@ -38,6 +38,8 @@ BASE = (
     Stage("look", 60, pictures=48),
     Stage("count", 200, counts=48, pictures=4),
     Stage("solve", 240, counts=16, solutions=16, pictures=4),
+    Stage("solve-more", 260, counts=24, solutions=24, pictures=4),
+    Stage("solve-best", 280, counts=24, solutions=24, pictures=4),
 )
 """What every start has in common: a policy that sees and solves. Counting needs many numbers in an
 update: with 12 pictures of 6 numbers each it did not begin within 300 updates, with 64 of 8 it did

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from vrprm_reward.demo.train import make_optimizers
 from vrprm_reward.jobs.kept import KeptReward
 from vrprm_reward.rewards.metrics import batch_metrics
 
@@ -21,7 +20,7 @@ from .arms import ARMS
 from .evaluation import evaluate, figures
 from .habits import habit_shares
 from .judge import Judged, judge, kept_reward
-from .learning import rate_factor, token_advantages, update
+from .learning import make_optimizer, rate_factor, token_advantages, update
 from .logs import RunLog
 from .policy import Policy, load_policy
 from .problems import HELD_OUT_SEED, TRAINING_SEED, TUNING_SEED, Task, tasks
@@ -43,7 +42,7 @@ class RunSettings(BaseModel):
     arm: str
     """Name of the arm, see `arms.ARMS`."""
     rate: float = Field(gt=0)
-    """Share of the demo model's training rates (Muon and AdamW), at its highest."""
+    """Learning rate of AdamW at its highest."""
     seed: int = 0
     """Of the sampling, and of the order of the problems."""
     updates: int = Field(default=60, gt=0)
@@ -101,9 +100,7 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     policy = load_policy(start)
     policy.model.model.visual.requires_grad_(False)  # what it sees is not to be unlearnt
-    optimizers = make_optimizers(policy.model)
-    for group in (g for o in optimizers for g in o.param_groups):
-        group["weight_decay"] = 0.0
+    optimizers = [make_optimizer(policy)]
     done, spent = _resume(settings, folder, policy, optimizers)
     pool = tasks(settings.pool, TRAINING_SEED)
     held_out = tasks(settings.held_out, TUNING_SEED if settings.tuning else HELD_OUT_SEED)
@@ -155,9 +152,8 @@ def train_update(
 ) -> dict[str, float]:
     """Sample, reward, learn. All that is random comes from the seed and the update's number."""
     arm = ARMS[settings.arm]
-    factor = settings.rate * rate_factor(number, settings.updates)
     for group in (g for o in optimizers for g in o.param_groups):
-        group["lr"] = factor * group["initial_lr"]
+        group["lr"] = settings.rate * rate_factor(number, settings.updates)
     asked = problems_of(settings, pool, number)
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + number)
     times = [time.monotonic()]
