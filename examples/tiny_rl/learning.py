@@ -89,8 +89,8 @@ def _entropy(log_p: torch.Tensor) -> float:
 def make_optimizer(policy: Policy) -> torch.optim.Optimizer:
     """AdamW for all that learns. Its rate is set before every step.
 
-    Not Muon, which pre-training uses: it makes every direction of a gradient equally large, and of a
-    policy gradient of few responses most directions are noise.
+    Not Muon, which pre-training uses: it makes every direction of a gradient equally large, and
+    most directions of a policy gradient of few responses are noise.
     """
     learning = [p for p in policy.model.parameters() if p.requires_grad]
     return torch.optim.AdamW(learning, lr=0.0, betas=(0.9, 0.99), weight_decay=0.0)
