@@ -5,7 +5,7 @@ A guess costs nothing when it is wrong but the judgements that are asked for aga
 
 import re
 
-_ANCHOR = re.compile(r"(?:^[^\w\n]*|\bsteps?\s+)(\d{1,6})\b(?=\W|$)", re.IGNORECASE | re.MULTILINE)
+_ANCHOR = re.compile(r"(?:^[^\w\n]*|\bsteps?\s+)(\d{1,6})\b", re.IGNORECASE | re.MULTILINE)
 """Where a text begins to speak of a step: its number at the start of a line, or behind "step"."""
 
 _OPINION = re.compile(
