@@ -3,8 +3,8 @@
 Its estimators sum rewards from each token to the end. Their baselines see one number per rollout,
 so step rewards of 0 and 1 would stay uncentred, and longer responses would always gain. Therefore
 what is placed are not the rewards but the differences of the advantages A_k that a rule of
-`vrprm_reward.rewards.advantage` gives: A_k - A_{k+1} at the end of step k, and A_K at the last
-token. Summed from any token of step k to the end, that is A_k.
+`vrprm_reward.rewards.advantage` gives: A_k - A_{k+1} at the end of step k, and A_K at the end of
+the last one. Summed from any token of step k to the end, that is A_k; behind the last step it is 0.
 """
 
 from collections.abc import Hashable, Sequence
@@ -51,10 +51,7 @@ def token_rewards(
     for row, values, mask in zip(rows, placed, masks, strict=True):
         tokens = torch.zeros(len(mask), dtype=torch.float32)
         if row is not None and values is not None:
-            positions = row.positions.clone()
-            if rule != RAW:
-                positions[-1] = int(mask.nonzero().max())
-            tokens.index_add_(0, positions, values.to(tokens))
+            tokens.index_add_(0, row.positions, values.to(tokens))
         found.append(tokens)
     return found
 

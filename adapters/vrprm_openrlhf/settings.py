@@ -16,7 +16,7 @@ from vrprm_reward.rewards.combine import RewardRule
 
 PREFIX = "VRPRM_OPENRLHF_"
 
-Advantage = Literal["leave_one_out", "process_grpo", "group_mean", "none"]
+Advantage = Literal["same_step", "leave_one_out", "process_grpo", "group_mean", "none"]
 
 
 class TrainerSettings(BaseModel):
@@ -24,7 +24,7 @@ class TrainerSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    advantage: Advantage = "leave_one_out"
+    advantage: Advantage = "same_step"
     """How step rewards become step advantages (`vrprm_reward.rewards.advantage`); `none`: they
     reach OpenRLHF's estimator as they are."""
 

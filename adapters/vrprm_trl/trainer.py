@@ -38,7 +38,7 @@ class StepGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def __init__(
         self,
         *arguments: Any,
-        step_advantage: str = "leave_one_out",
+        step_advantage: str = "same_step",
         step_weight: float = 1.0,
         **more: Any,
     ) -> None:

@@ -46,7 +46,9 @@ def compare(
     jobs: Jobs = 2,
     seeds: Seeds = 3,
     start: Annotated[str, typer.Option(help="Where the arms start from.")] = "hard",
-    arm: Annotated[list[str] | None, typer.Option(help="Arms; four of them if none.")] = None,
+    arm: Annotated[
+        list[str] | None, typer.Option(help="Arms; the five of the table if none.")
+    ] = None,
     quick: Annotated[bool, typer.Option(help="One seed, few updates: a few minutes.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Also draw the curves into this PNG.")] = None,
 ) -> None:
@@ -92,12 +94,16 @@ def game(
     root: Root = DEFAULT_ROOT,
     jobs: Jobs = 2,
     seeds: Seeds = 1,
-    rate: Annotated[float, typer.Option(help="The rate of all arms.")] = 2e-4,
+    arm: Annotated[
+        list[str] | None, typer.Option(help="Arms; all that may be gamed if none.")
+    ] = None,
+    rate: Annotated[float, typer.Option(help="The rate of all arms.")] = 5e-4,
     updates: Annotated[int, typer.Option(help="Updates of a run.")] = 60,
 ) -> None:
     """Arms from a start that pads, repeats, skips and flatters: reward gained, truth lost."""
     _make_starts(["gaming"], root)
-    wanted = grid("gaming", GAMED, dict.fromkeys(GAMED, (rate,)), range(seeds), updates=updates)
+    arms = _known(arm or list(GAMED), ARMS)
+    wanted = grid("gaming", arms, dict.fromkeys(arms, (rate,)), range(seeds), updates=updates)
     carry_out(root, root / STARTS_FOLDER, wanted, jobs, console)
     console.print(gaming_table(gaming_rows(root, wanted)))
 

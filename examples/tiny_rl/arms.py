@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from vrprm_reward.rewards.advantage import ESTIMATORS
-from vrprm_reward.rewards.combine import DEFAULT_RULE, RewardRule
+from vrprm_reward.rewards.combine import RewardRule
 
 Control = Literal["shuffled", "random"]
 """`shuffled`: the reward model looks at the picture of another problem. `random`: its step scores
@@ -36,27 +36,27 @@ class Arm:
             )
 
 
-_PROCESS = RewardRule(combination="process", credit="raw")
+_RAW = RewardRule(combination="process", credit="raw")
+_OWN = RewardRule(combination="process", credit="own")
 
 ARMS: Mapping[str, Arm] = MappingProxyType(
     {
         "outcome": Arm(RewardRule(combination="outcome"), "leave_one_out", "outcome only"),
-        "dense": Arm(_PROCESS, "leave_one_out", "step probabilities, leave-one-out"),
+        "dense": Arm(_OWN, "same_step", "each step's own probability"),
         "outcome_dense": Arm(
-            RewardRule(credit="raw"), "leave_one_out", "step probabilities and outcome"
+            RewardRule(credit="own"), "same_step", "each step's own probability, and outcome"
         ),
-        "process_grpo": Arm(_PROCESS, "process_grpo", "step probabilities, process-GRPO"),
+        "process_grpo": Arm(_RAW, "process_grpo", "step probabilities, process-GRPO"),
+        "raw_sum": Arm(_RAW, "leave_one_out", "sum of step probabilities, leave-one-out"),
         "min_form": Arm(
             RewardRule(combination="process", credit="min_form"), "leave_one_out", "PURE's min-form"
         ),
-        "adapters": Arm(DEFAULT_RULE, "leave_one_out", "min-form and outcome: the adapters' rule"),
+        "outcome_min_form": Arm(
+            RewardRule(credit="min_form"), "leave_one_out", "min-form and outcome"
+        ),
         "ps_grpo": Arm(RewardRule(combination="ps_grpo"), "leave_one_out", "PS-GRPO's outcome"),
-        "dense_shuffled": Arm(
-            _PROCESS, "leave_one_out", "as dense, another problem's picture", "shuffled"
-        ),
-        "dense_random": Arm(
-            _PROCESS, "leave_one_out", "as dense, scores dealt out at random", "random"
-        ),
+        "dense_shuffled": Arm(_OWN, "same_step", "as dense, another problem's picture", "shuffled"),
+        "dense_random": Arm(_OWN, "same_step", "as dense, scores dealt out at random", "random"),
         "centred": Arm(
             RewardRule(credit="centred"), "leave_one_out", "2p - 1 per step, and outcome"
         ),
@@ -71,11 +71,12 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
     }
 )
 
-COMPARED = ("outcome", "dense", "process_grpo", "dense_shuffled")
-"""The four of the short comparison."""
+COMPARED = ("outcome", "outcome_dense", "dense", "process_grpo", "dense_shuffled")
+"""Those of the short comparison."""
 
 SWEPT = (
-    "outcome", "dense", "outcome_dense", "process_grpo", "min_form", "adapters", "ps_grpo",
+    "outcome", "dense", "outcome_dense", "process_grpo", "raw_sum", "min_form", "outcome_min_form",
+    "ps_grpo",
     "dense_shuffled", "dense_random",
 )  # fmt: skip
 """All of the sweep."""

@@ -13,7 +13,7 @@ from .run import RunSettings
 from .summary import with_spread
 
 GAMED = (
-    "outcome", "dense", "outcome_dense", "process_grpo", "min_form", "adapters", "ps_grpo",
+    "outcome", "dense", "outcome_dense", "process_grpo", "min_form", "outcome_min_form", "ps_grpo",
     "centred", "clip_delta", "gated",
 )  # fmt: skip
 """The arms that are tried."""

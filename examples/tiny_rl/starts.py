@@ -35,8 +35,8 @@ class Start:
 STARTS: Mapping[str, Start] = MappingProxyType(
     {
         "hard": Start(Errors(0.3, 0.2, 0.75), "about 30% of steps right", Habits()),
-        "easy": Start(Errors(0.0, 0.05, 0.5), "about 50% of steps right", Habits()),
-        "gaming": Start(Errors(0.0, 0.05, 0.5), "as easy, with habits", Habits(0.4)),
+        "easy": Start(Errors(0.15, 0.1, 0.6), "about 50% of steps right", Habits()),
+        "gaming": Start(Errors(0.15, 0.1, 0.6), "as easy, with habits", Habits(0.4)),
     }
 )
 

@@ -66,7 +66,7 @@ args=(
   reward.num_workers=8
   # Each step earns its share of the response's weakest probability, and a right final answer 1.
   +reward.vrprm.combination=sum
-  +reward.vrprm.credit=min_form
+  +reward.vrprm.credit=own
   # Final answers are compared by math-verify (pip install 'vrprm-reward[verl]').
   +reward.vrprm.outcome=math
   # What is judged: the whole response (all), its thinking, or its answer.
@@ -79,7 +79,7 @@ args=(
 
   # --- Credit -----------------------------------------------------------------------------------
   # Return-to-go of a step minus the mean of the group's other rollouts at the same step.
-  algorithm.adv_estimator=vrprm_leave_one_out
+  algorithm.adv_estimator=vrprm_same_step
   # The run stops when more than this share of a batch could not be scored.
   +algorithm.vrprm.max_masked_share=0.2
 

@@ -12,8 +12,10 @@ from vrprm_reward.rewards.advantage import (
     outcome_gated,
     process_grpo,
     return_to_go,
+    same_step,
     to_tokens,
 )
+from vrprm_reward.rewards.credit import credit
 
 
 def tensors(*rows):
@@ -39,8 +41,31 @@ def test_leave_one_out_with_three_rollouts_of_different_lengths():
     assert lists(found) == [[2 - 0.5, 1 - 0.5], [1 - 1, 1 - 0.5, 1 - 0], [0 - 1.5]]
 
 
-def test_a_rollout_alone_in_its_group_has_no_advantage():
-    assert lists(leave_one_out(tensors([1, 0], [1]), ["a", "b"])) == [[0, 0], [0]]
+def test_a_step_is_compared_with_the_same_step_of_those_that_have_it():
+    # G: [3, 2, 1], [1, 0], [0, 0]; of the third step there is one only.
+    found = same_step(tensors([1, 1, 1], [1, 0], [0, 0], [0.25]), ["a", "a", "a", "b"])
+    assert lists(found) == [[2.5, 2, 0], [-0.5, -1], [-2, -1], [0]]
+
+
+def test_each_step_by_itself_gains_nothing_by_more_steps_than_the_others_have():
+    def of(*p):
+        return same_step(tensors(*(credit(row, "own") for row in p)), ["a"] * len(p))
+
+    short, _ = of([1, 0], [0, 1])
+    long, other = of([1, 0, 1, 1, 1], [0, 1])
+    assert long.tolist() == [*short.tolist(), 0, 0, 0] == [1, -1, 0, 0, 0]
+    assert other.tolist() == [-1, 1]
+
+
+def test_an_outcome_reaches_every_step_beside_its_own_probability():
+    rows = [credit([0.5, 1.0], "own"), credit([0.5, 0.0], "own")]
+    rows[0][-1] += 1  # the first is right
+    assert lists(same_step(tensors(*rows), ["a", "a"])) == [[1, 2], [-1, -2]]
+
+
+@pytest.mark.parametrize("estimator", [leave_one_out, same_step])
+def test_a_rollout_alone_in_its_group_has_no_advantage(estimator):
+    assert lists(estimator(tensors([1, 0], [1]), ["a", "b"])) == [[0, 0], [0]]
 
 
 def test_masked_rollouts_stay_out_of_the_statistics():
@@ -87,7 +112,13 @@ def test_outcome_gated_ranks_right_responses_by_their_steps_only():
 def test_tokens_carry_the_advantage_of_the_step_they_belong_to():
     mask = torch.tensor([1, 1, 1, 1, 1, 1, 0])
     spread = to_tokens(torch.tensor([3.0, -1.0]), [1, 4], mask)
-    assert spread.tolist() == [3, 3, -1, -1, -1, -1, 0]
+    assert spread.tolist() == [3, 3, -1, -1, -1, 0, 0]
+
+
+def test_the_token_that_ends_the_response_has_no_step_and_no_advantage():
+    spread = to_tokens(torch.tensor([3.0, -1.0]), [1, 3], torch.ones(6))
+    assert spread.tolist() == [3, 3, -1, -1, 0, 0]
+    assert to_tokens(torch.tensor([2.0]), [5], torch.ones(6)).tolist() == [2] * 6
 
 
 def test_tool_tokens_between_steps_carry_nothing():

@@ -18,6 +18,7 @@ probabilities = st.lists(st.floats(0, 1), min_size=1, max_size=40)
         ("raw", [0.9, 0.4, 0.7]),
         ("centred", [0.8, -0.2, 0.4]),
         ("hard", [1.0, 0.0, 1.0]),
+        ("own", [0.5, -0.3, 0.7]),
         ("delta", [0.5, 0.4, 0.0]),
         ("clip", [0.0, -0.1, 0.0]),
         ("clip_delta", [0.1, -0.1, 0.0]),
@@ -37,6 +38,13 @@ def test_the_min_form_of_two_steps_by_hand():
 def test_the_sum_of_the_min_form_lies_between_the_minimum_and_the_mean(p):
     total = math.fsum(min_form(p))
     assert min(p) - 1e-9 <= total <= math.fsum(p) / len(p) + 1e-9
+
+
+@settings(deadline=None)
+@given(probabilities)
+def test_under_own_the_return_to_go_of_a_step_is_its_own_probability(p):
+    rewards = credit(p, "own")
+    assert [math.fsum(rewards[k:]) for k in range(len(p))] == pytest.approx(p, abs=1e-9)
 
 
 @settings(deadline=None)

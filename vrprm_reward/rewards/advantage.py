@@ -63,6 +63,30 @@ def process_grpo(rewards: StepRewards, groups: Sequence[Hashable]) -> StepAdvant
     return found
 
 
+def same_step(rewards: StepRewards, groups: Sequence[Hashable]) -> StepAdvantages:
+    """G_ik minus the mean of G_jk over the other rollouts j of the group that have a step k.
+
+    As `leave_one_out`, but what a step is compared with is what others wrote in its place: a
+    rollout that has ended by then is no part of the mean. A step that no other rollout has gets 0,
+    so that nothing is gained by more steps than the others have.
+
+    [[1, 1, 1], [1, 0]] gives [2, 1, 0] and [-2, -2].
+    """
+    found: StepAdvantages = [None] * len(rewards)
+    for members in _members(rewards, groups).values():
+        returns = [return_to_go(_row(rewards, i)) for i in members]
+        padded = torch.nn.utils.rnn.pad_sequence(returns, batch_first=True)
+        there = torch.nn.utils.rnn.pad_sequence(
+            [torch.ones_like(row) for row in returns], batch_first=True
+        )
+        others = there.sum(0) - there
+        baseline = (padded.sum(0) - padded) / others.clamp(min=1)
+        advantages = torch.where(others > 0, padded - baseline, torch.zeros_like(padded))
+        for i, row, advantage in zip(members, returns, advantages, strict=True):
+            found[i] = advantage[: len(row)]
+    return found
+
+
 def outcome_gated(
     rewards: StepRewards, groups: Sequence[Hashable], outcomes: Sequence[float]
 ) -> StepAdvantages:
@@ -102,6 +126,7 @@ def group_mean(rewards: StepRewards, groups: Sequence[Hashable]) -> StepAdvantag
 ESTIMATORS: Mapping[str, Callable[[StepRewards, Sequence[Hashable]], StepAdvantages]] = (
     MappingProxyType(
         {
+            "same_step": same_step,
             "leave_one_out": leave_one_out,
             "process_grpo": process_grpo,
             "group_mean": group_mean,
@@ -116,17 +141,16 @@ def to_tokens(advantages: torch.Tensor, tokens: Sequence[int], mask: torch.Tenso
 
     `advantages` has shape (K,), `tokens` holds the index of each step's last token, and `mask`, of
     shape (T,), is 1 where the policy wrote the token. All tokens up to a step's last one, from
-    behind the step before it, carry the step's advantage; what follows the last step (the token
-    that ends the response) carries the last step's. Where several steps end in one token, it
-    carries the first one's. Returns a tensor of shape (T,), 0 wherever the mask is.
+    behind the step before it, carry the step's advantage. Where several steps end in one token, it
+    carries the first one's. What follows the last step (the token that ends the response) carries
+    0: it is no part of any step, and with the last step's advantage a wrong answer would teach the
+    policy not to end. Returns a tensor of shape (T,), 0 wherever the mask is.
     """
     length = mask.shape[0]
-    if len(tokens) == 0:
-        return advantages.new_zeros(length)
     ends = torch.tensor(tokens, dtype=torch.long, device=advantages.device)
     places = torch.arange(length, device=advantages.device)
-    step = torch.searchsorted(ends, places).clamp(max=len(tokens) - 1)
-    return advantages[step] * mask.to(advantages)
+    with_end = torch.cat([advantages, advantages.new_zeros(1)])
+    return with_end[torch.searchsorted(ends, places)] * mask.to(advantages)
 
 
 def _members(rewards: StepRewards, groups: Sequence[Hashable]) -> dict[Hashable, list[int]]:

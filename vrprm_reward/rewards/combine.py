@@ -29,9 +29,9 @@ class RewardRule(BaseModel):
     only the outcome, at the last step. `ps_grpo`: PS-GRPO's number at the last step, an outcome
     that is cut where the process scores fall (URSA, arXiv 2501.04686)."""
 
-    credit: CreditRule = "min_form"
-    """What a step earns by its probability. The min-form's sum lies between the smallest and the
-    mean probability, so that more steps do not earn more."""
+    credit: CreditRule = "own"
+    """What a step earns by its probability. Under `own` each step is credited with its own
+    probability and, by the return-to-go, with the outcome; more steps do not earn more."""
 
     process_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     """Factor of the process part."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-CreditRule = Literal["raw", "centred", "hard", "min_form", "delta", "clip", "clip_delta"]
+CreditRule = Literal["raw", "centred", "hard", "own", "min_form", "delta", "clip", "clip_delta"]
 
 TEMPERATURE = 0.1
 """PURE's temperature of the min-form."""
@@ -38,6 +38,16 @@ def centred(p_correct: Sequence[float]) -> list[float]:
 def hard(p_correct: Sequence[float]) -> list[float]:
     """1 where r_k is at least 0.5, otherwise 0: VRPRM's own judgement."""
     return [float(p >= 0.5) for p in p_correct]
+
+
+def own(p_correct: Sequence[float]) -> list[float]:
+    """r_k - r_{k+1}, and r_K at the last step: the return-to-go of a step is its own probability.
+
+    So a step is credited with itself and not with what follows, and the sum, r_1, does not grow
+    with the steps. As `delta` (Gao et al. 2024, arXiv 2410.15115), but the last step counts too.
+    """
+    falls = [p - after for p, after in itertools.pairwise(p_correct)]
+    return [*falls, *map(float, p_correct[-1:])]
 
 
 def min_form(p_correct: Sequence[float], temperature: float = TEMPERATURE) -> list[float]:
@@ -82,6 +92,7 @@ RULES: Mapping[CreditRule, Rule] = MappingProxyType(
         "raw": Rule(raw, 0.0),
         "centred": Rule(centred, -1.0),
         "hard": Rule(hard, 0.0),
+        "own": Rule(own, -1.0),
         "min_form": Rule(min_form, 0.0),
         "delta": Rule(delta, -1.0),
         "clip": Rule(clip, -ETA),

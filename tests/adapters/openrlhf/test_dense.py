@@ -62,8 +62,8 @@ def test_the_worked_example_of_leave_one_out_lands_on_the_tokens():
     places = [1, 3, 4, 6]
     rows = [row(places, [1, 1, 1, 1]), row(places, [1, 0, 0, 0])]
     first, second = token_rewards(rows, masks, ["a", "a"], "leave_one_out")
-    assert to_the_end(first).tolist() == [3, 3, 3, 3, 2, 1, 1, 1]
-    assert to_the_end(second).tolist() == [-3, -3, -3, -3, -2, -1, -1, -1]
+    assert to_the_end(first).tolist() == [3, 3, 3, 3, 2, 1, 1, 0]
+    assert to_the_end(second).tolist() == [-3, -3, -3, -3, -2, -1, -1, 0]
 
 
 @pytest.mark.parametrize("rule", RULES)

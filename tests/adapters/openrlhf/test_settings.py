@@ -25,7 +25,7 @@ def test_settings_are_read_from_the_environment_and_others_are_left_alone():
     assert (found.mode, found.rule.credit, found.rule.outcome_weight) == ("dense", "centred", 0.5)
     assert found.unscored_reward == -1
     assert found.url_hosts == ("a.example", "b.example")
-    assert found.advantage == "leave_one_out"
+    assert found.advantage == "same_step"
 
 
 def test_the_trainer_needs_no_server():

@@ -1,6 +1,6 @@
 """Step rewards in OpenRLHF's own estimators, against numbers worked out by hand.
 
-The step advantages of the hand-made batch are [1.5, 0.5] and [-1.5, -0.5] (leave-one-out), so the
+The step advantages of the hand-made batch are [1.5, 0.5] and [-1.5, -0.5] (same_step), so the
 tokens of the two responses carry [1.5, 0.5, 0.5, 0.5] and [-1.5, -1.5, -0.5] besides what the
 scalar gives.
 """
@@ -260,7 +260,7 @@ def test_a_batch_with_too_many_masked_rollouts_stops_the_run(patched, monkeypatc
     [
         (options("gae"), "ADVANTAGE=none"),
         (options("reinforce", advantage__gamma=0.9), "undiscounted"),
-        (options("reinforce", n=1), "leave_one_out compares"),
+        (options("reinforce", n=1), "same_step compares"),
     ],
 )
 def test_estimators_that_do_not_fit_the_rule_are_refused(patched, args, says):

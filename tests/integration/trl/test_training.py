@@ -10,7 +10,7 @@ import torch
 
 from tests.integration.processes import ROOT
 from vrprm_reward import load_process_reward
-from vrprm_reward.rewards.advantage import leave_one_out, to_tokens
+from vrprm_reward.rewards.advantage import same_step, to_tokens
 from vrprm_reward.types import ProcessScore
 from vrprm_trl import ProcessRewardFunction, StepGRPOTrainer
 
@@ -162,7 +162,7 @@ def test_tokens_carry_the_advantage_of_their_step(example, policy, options, rewa
     tokenizer = policy[1].tokenizer
     checked = 0
     for kept, output in trainer.batches:
-        by_hand = leave_one_out([torch.tensor(k.reward.rewards) for k in kept], [0] * len(kept))
+        by_hand = same_step([torch.tensor(k.reward.rewards) for k in kept], [0] * len(kept))
         scalar = torch.tensor([k.reward.outcome for k in kept])
         scalar = (scalar - scalar.mean()) / (scalar.std() + 1e-4)
         for row, (each, advantages) in enumerate(zip(kept, by_hand, strict=True)):

@@ -47,7 +47,7 @@ def expected_advantages(
     rewards: Sequence[torch.Tensor],
     ends: Sequence[list[int]],
 ) -> list[torch.Tensor]:
-    """Leave-one-out return-to-go of groups of two, token by token."""
+    """`same_step` for groups of two, token by token; 0 behind the last step."""
     returns = []
     for dense, tokens in zip(rewards, ends, strict=True):
         values = [float(dense[token]) for token in tokens]
@@ -55,12 +55,11 @@ def expected_advantages(
     found = []
     for index, length in enumerate(lengths):
         (other,) = [k for k, each in enumerate(groups) if each == groups[index] and k != index]
-        row, step = [], 0
+        row = []
         for token in range(length):
-            if token > ends[index][step] and step + 1 < len(ends[index]):
-                step += 1
-            baseline = returns[other][step] if step < len(returns[other]) else 0.0
-            row.append(returns[index][step] - baseline)
+            step = sum(end < token for end in ends[index])
+            both = step < min(len(returns[index]), len(returns[other]))
+            row.append(returns[index][step] - returns[other][step] if both else 0.0)
         found.append(torch.tensor(row))
     return found
 

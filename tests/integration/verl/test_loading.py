@@ -100,7 +100,7 @@ def test_doctor_says_what_is_loaded_in_which_process():
     for words in (
         "verl: 0.9.1",
         "by VERL_USE_EXTERNAL_MODULES",
-        "estimators: vrprm_group_mean, vrprm_leave_one_out, vrprm_process_grpo",
+        "estimators: vrprm_group_mean, vrprm_leave_one_out, vrprm_process_grpo, vrprm_same_step",
         "reward manager: vrprm",
         "agent loops: vrprm_single_turn_agent, vrprm_tool_agent",
     ):

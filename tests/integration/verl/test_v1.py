@@ -32,9 +32,7 @@ ANSWERS = {**RESPONSES, SLOW: ["The answer is one.", "Late: the answer is two."]
 
 @pytest.fixture(scope="module")
 def config(reward_server):
-    return config_of(
-        *DENSE, *vrprm(reward_server.url), "algorithm.adv_estimator=vrprm_leave_one_out"
-    )
+    return config_of(*DENSE, *vrprm(reward_server.url), "algorithm.adv_estimator=vrprm_same_step")
 
 
 @pytest.fixture(scope="module")
@@ -233,13 +231,13 @@ def test_verls_v1_trainer_hands_some_of_its_own_estimators_too_little(run, batch
 
 
 def by_steps(rewards, mask, values):
-    """(bs, response_len): one value a step, on every token up to the step's last one."""
+    """(bs, response_len): one value a step, on every token up to the step's last one; then 0."""
     found = torch.zeros_like(rewards)
     for row, of_row in enumerate(values):
         ends = rewards[row].nonzero().flatten().tolist()
         for token in range(int(mask[row].sum())):
             step = sum(end < token for end in ends)
-            found[row, token] = of_row[min(step, len(ends) - 1)]
+            found[row, token] = of_row[step] if step < len(ends) else 0.0
     return found
 
 
