@@ -14,7 +14,7 @@ from .plots import draw_curves
 from .run import RunSettings
 from .run import run as carry_out_run
 from .starts import STARTS, figures_of, make_start
-from .summary import as_markdown, as_table, best_rates, curves, table_rows
+from .summary import as_markdown, as_table, best_rates, curves, reached, table_rows
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 console = Console()
@@ -22,7 +22,7 @@ console = Console()
 RATES = Path(__file__).parent / "rates.json"
 """The rate of each arm in the comparison."""
 
-GRID = (1e-4, 2e-4, 5e-4)
+GRID = (1e-4, 2e-4, 5e-4, 1e-3)
 """The rates that every arm is tried at."""
 
 Root = Annotated[Path, typer.Option(help="Folder of everything that is made.")]
@@ -68,7 +68,7 @@ def sweep(
     seeds: Seeds = 3,
     start: Annotated[list[str] | None, typer.Option(help="Starts; both if none.")] = None,
     arm: Annotated[list[str] | None, typer.Option(help="Arms; all of the sweep if none.")] = None,
-    rate: Annotated[list[float] | None, typer.Option(help="Rates; all three if none.")] = None,
+    rate: Annotated[list[float] | None, typer.Option(help="Rates; all of the grid if none.")] = None,
     updates: Annotated[int, typer.Option(help="Updates of a run.")] = 60,
 ) -> None:
     """All arms at all rates from both starts; prints the best rate of each arm.
@@ -176,6 +176,12 @@ def _carry_out_and_show(
     rows = table_rows(found)
     console.print(as_table(rows, f"{wanted[0].start} start, held out, at the end"))
     (place / f"{wanted[0].start}.md").write_text(as_markdown(rows))
+    if any(arm == "outcome" for arm, _ in found):
+        level, first = reached(found, "sampled/final", "outcome")
+        each = wanted[0].problems * wanted[0].group
+        console.print(f"{level:.3f} of sampled answers, the best mean of outcome, after rollouts:")
+        for arm, update in first.items():
+            console.print(f"  {arm}: {'never' if update is None else update * each}")
     if plot is not None:
         draw_curves(found, plot, wanted[0].problems * wanted[0].group, wanted[0].start)
 

@@ -25,23 +25,64 @@ SHOWN = {
 """The figures of the table, by their names in the logs."""
 
 Curve = list[dict[str, Any]]
-"""The held-out rows of one run, in order."""
+"""The log of one run, in order."""
+
+
+def held_out(curve: Curve) -> Curve:
+    """The rows of the evaluations."""
+    return [row for row in curve if row["kind"] == "held_out"]
+
+
+def trained(curve: Curve) -> Curve:
+    """The rows of the updates."""
+    return [row for row in curve if row["kind"] == "train"]
 
 
 def curves(root: Path, wanted: Sequence[RunSettings]) -> dict[tuple[str, float], list[Curve]]:
-    """Held-out rows of the finished runs, by arm and rate; one curve for each seed."""
+    """Logs of the finished runs, by arm and rate; one curve for each seed."""
     found: dict[tuple[str, float], list[Curve]] = defaultdict(list)
     for settings in wanted:
         folder = folder_of(root, settings)
         if is_finished(settings, folder):
-            rows = [row for row in read_log(folder) if row["kind"] == "held_out"]
-            found[settings.arm, settings.rate].append(rows)
+            found[settings.arm, settings.rate].append(read_log(folder))
     return dict(found)
 
 
 def last(runs: Sequence[Curve], figure: str) -> list[float]:
     """A figure at the end of each run that has it: no right answer, no share of them."""
-    return [curve[-1][figure] for curve in runs if figure in curve[-1]]
+    ends = [held_out(curve)[-1] for curve in runs]
+    return [row[figure] for row in ends if figure in row]
+
+
+def means(runs: Sequence[Curve], figure: str) -> dict[int, float]:
+    """A figure's mean over seeds, by the number of updates."""
+    found: dict[int, list[float]] = defaultdict(list)
+    for row in (row for curve in runs for row in held_out(curve)):
+        if figure in row:
+            found[row["update"]].append(row[figure])
+    return {update: fmean(values) for update, values in sorted(found.items())}
+
+
+def reached(
+    found: Mapping[tuple[str, float], Sequence[Curve]], figure: str, baseline: str
+) -> tuple[float, dict[str, int | None]]:
+    """The best that an arm comes to in its mean over seeds, and when the arms are there.
+
+    Returns:
+        The level, and for each arm the first evaluated update at which its mean over seeds is that
+        high; None where it never is.
+    """
+    level = max(
+        value
+        for (arm, _), runs in found.items()
+        if arm == baseline
+        for value in means(runs, figure).values()
+    )
+    first = {
+        arm: next((update for update, mean in means(runs, figure).items() if mean >= level), None)
+        for (arm, _), runs in found.items()
+    }
+    return level, first
 
 
 def best_rates(found: Mapping[tuple[str, float], Sequence[Curve]], figure: str) -> dict[str, float]:

@@ -12,6 +12,7 @@ from examples.tiny_rl.summary import (
     as_markdown,
     best_rates,
     curves,
+    reached,
     table_rows,
     with_spread,
 )
@@ -28,10 +29,11 @@ def finish(root, settings, final, **more):
     }  # fmt: skip
     rows = [
         {"kind": "held_out", "update": 0, **figures, "sampled/final": 0.05},
-        {"kind": "train", "update": 1, "reward/reward/mean": 1.0},
-        {"kind": "train", "update": 2, "reward/reward/mean": 3.0},
+        {"kind": "train", "update": 1, "reward/reward/mean": 1.0, "steps": 0.3},
+        {"kind": "train", "update": 2, "reward/reward/mean": 3.0, "steps": 0.4,
+         "reward/p_correct/mean": 0.5},
         {"kind": "held_out", "update": 2, **figures, **more},
-    ]
+    ]  # fmt: skip
     (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / FINISHED).write_text(settings.model_dump_json())
 
@@ -61,6 +63,16 @@ def test_the_table_has_mean_and_spread_over_the_finished_runs(tmp_path, wanted):
     ]
     assert best_rates(found, "sampled/final") == {"outcome": 0.3, "dense": 0.1}
     assert as_markdown(rows).splitlines()[4].startswith("| dense | 0.1 | 1 | 0.500 |")
+
+
+def test_when_an_arm_is_as_good_as_the_best_of_another(tmp_path):
+    rates = {"outcome": (0.1,), "dense": (0.1,), "dense_random": (0.1,)}
+    runs = grid("hard", list(rates), rates, range(2))
+    for settings, final in zip(runs, (0.1, 0.4, 0.05, 0.3, 0.2, 0.05), strict=True):
+        finish(tmp_path, settings, final)
+    level, first = reached(curves(tmp_path, runs), "sampled/final", "outcome")
+    assert level == pytest.approx(0.2)
+    assert first == {"outcome": 2, "dense": 2, "dense_random": None}
 
 
 def test_no_right_answer_is_no_share_of_them(tmp_path, wanted):
