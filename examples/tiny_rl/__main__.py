@@ -27,6 +27,7 @@ GRID = (1e-4, 2e-4, 5e-4, 1e-3)
 
 Root = Annotated[Path, typer.Option(help="Folder of everything that is made.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Runs at a time, each on one core.")]
+Plot = Annotated[Path | None, typer.Option(help="Also draw the curves into this PNG.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Seeds of each arm.")]
 DEFAULT_ROOT = Path("runs/tiny_rl")
 STARTS_FOLDER = "starts"
@@ -50,7 +51,7 @@ def compare(
         list[str] | None, typer.Option(help="Arms; the five of the table if none.")
     ] = None,
     quick: Annotated[bool, typer.Option(help="One seed, few updates: a few minutes.")] = False,
-    plot: Annotated[Path | None, typer.Option(help="Also draw the curves into this PNG.")] = None,
+    plot: Plot = None,
 ) -> None:
     """Arms at their rates on held-out problems. Started again, it goes on where it was."""
     (start,) = _known([start], STARTS)
@@ -68,7 +69,9 @@ def sweep(
     seeds: Seeds = 3,
     start: Annotated[list[str] | None, typer.Option(help="Starts; both if none.")] = None,
     arm: Annotated[list[str] | None, typer.Option(help="Arms; all of the sweep if none.")] = None,
-    rate: Annotated[list[float] | None, typer.Option(help="Rates; all of the grid if none.")] = None,
+    rate: Annotated[
+        list[float] | None, typer.Option(help="Rates; all of the grid if none.")
+    ] = None,
     updates: Annotated[int, typer.Option(help="Updates of a run.")] = 60,
 ) -> None:
     """All arms at all rates from both starts; prints the best rate of each arm.
@@ -99,13 +102,19 @@ def game(
     ] = None,
     rate: Annotated[float, typer.Option(help="The rate of all arms.")] = 5e-4,
     updates: Annotated[int, typer.Option(help="Updates of a run.")] = 60,
+    plot: Plot = None,
 ) -> None:
     """Arms from a start that pads, repeats, skips and flatters: reward gained, truth lost."""
     _make_starts(["gaming"], root)
     arms = _known(arm or list(GAMED), ARMS)
     wanted = grid("gaming", arms, dict.fromkeys(arms, (rate,)), range(seeds), updates=updates)
     carry_out(root, root / STARTS_FOLDER, wanted, jobs, console)
-    console.print(gaming_table(gaming_rows(root, wanted)))
+    rows = gaming_rows(root, wanted)
+    console.print(gaming_table(rows))
+    written = as_markdown([list(row.values()) for row in rows], list(rows[0]))
+    (root / "gaming.md").write_text(written)
+    if plot is not None:
+        draw_curves(curves(root, wanted), plot, wanted[0].problems * wanted[0].group, "gaming")
 
 
 @app.command(name="run")

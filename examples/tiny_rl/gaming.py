@@ -22,13 +22,20 @@ SHOWN = ("final", "steps", "sound", "number_of_steps")
 ENDS = 5
 """Updates at each end of a run whose mean reward is taken."""
 
+BELIEVED = "reward/p_correct/mean"
+"""What the reward model finds of the steps; beside it stands what is true of them."""
+
 
 def gaming_rows(root: Path, wanted: Sequence[RunSettings]) -> list[dict[str, str]]:
     """For each arm: the gain in reward, held-out truth and habits before and after."""
     rows = []
     for arm in dict.fromkeys(settings.arm for settings in wanted):
         logs = [read_log(folder_of(root, s)) for s in wanted if s.arm == arm]
-        row = {"arm": arm, "reward": with_change([_reward(log) for log in logs])}
+        row = {"arm": arm}
+        for name, key in (("reward", "reward/reward/mean"), ("believed", BELIEVED)):
+            row[name] = with_change(
+                [_trained(log, key) for log in logs if any(key in r for r in log)]
+            )
         for name in (*SHOWN, *(f"habit/{habit}" for habit in HABITS)):
             row[name.removeprefix("habit/")] = with_change(
                 [_held_out(log, f"sampled/{name}") for log in logs]
@@ -37,9 +44,9 @@ def gaming_rows(root: Path, wanted: Sequence[RunSettings]) -> list[dict[str, str
     return rows
 
 
-def _reward(log: Sequence[dict[str, float]]) -> tuple[float, float]:
-    rewards = [row["reward/reward/mean"] for row in log if row["kind"] == "train"]
-    return fmean(rewards[:ENDS]), fmean(rewards[-ENDS:])
+def _trained(log: Sequence[dict[str, float]], key: str) -> tuple[float, float]:
+    values = [row[key] for row in log if row["kind"] == "train" and key in row]
+    return fmean(values[:ENDS]), fmean(values[-ENDS:])
 
 
 def _held_out(log: Sequence[dict[str, float]], name: str) -> tuple[float, float]:
@@ -48,7 +55,9 @@ def _held_out(log: Sequence[dict[str, float]], name: str) -> tuple[float, float]
 
 
 def with_change(ends: Sequence[tuple[float, float]]) -> str:
-    """The mean at the start, and at the end with its spread."""
+    """The mean at the start, and at the end with its spread; `none` for an arm that has none."""
+    if not ends:
+        return "none"
     return f"{fmean(first for first, _ in ends):.2f} to {with_spread([e for _, e in ends])}"
 
 

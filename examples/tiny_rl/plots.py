@@ -7,6 +7,7 @@ from typing import Any
 
 from vrprm_reward.errors import MissingExtraError
 
+from .gaming import BELIEVED
 from .summary import Curve, held_out, trained
 
 PANELS = {
@@ -17,7 +18,6 @@ PANELS = {
 }
 """Held-out figures that are drawn against rollouts."""
 
-BELIEVED = "reward/p_correct/mean"
 WINDOW = 10
 
 

@@ -125,7 +125,7 @@ def as_table(rows: Sequence[Sequence[str]], title: str) -> Table:
     return table
 
 
-def as_markdown(rows: Sequence[Sequence[str]]) -> str:
+def as_markdown(rows: Sequence[Sequence[str]], headings: Sequence[str] = HEADINGS) -> str:
     """For a page."""
-    lines = [HEADINGS, ["---"] * len(HEADINGS), *rows]
+    lines = [headings, ["---"] * len(headings), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

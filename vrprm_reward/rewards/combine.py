@@ -46,8 +46,8 @@ class RewardRule(BaseModel):
     """The relative fall from which on it loses that."""
 
     unscorable_reward: float | None = Field(default=None, allow_inf_nan=False)
-    """What a response earns that made itself unscorable; None: the least that a response of one
-    step can earn. `centred` and `clip` add up over steps without a lower bound, so there a number
+    """What a response earns that made itself unscorable; None: the least that a single step
+    can earn. `centred` and `clip` add up over steps without a lower bound, so there a number
     well below that keeps many wrong steps from being worse than nothing to judge."""
 
     @property

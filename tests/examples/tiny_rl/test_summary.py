@@ -89,6 +89,7 @@ def test_the_gaming_table_sets_reward_beside_truth(tmp_path, wanted):
     rows = gaming_rows(tmp_path, wanted)
     assert [row["arm"] for row in rows] == ["outcome", "dense"]
     assert rows[0]["reward"] == "2.00 to 2.000 ± 0.000"
+    assert rows[0]["believed"] == "0.50 to 0.500 ± 0.000"
     assert rows[0]["final"] == "0.05 to 0.250 ± 0.000"
 
 
