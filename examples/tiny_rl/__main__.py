@@ -50,13 +50,14 @@ def compare(
     arm: Annotated[
         list[str] | None, typer.Option(help="Arms; the five of the table if none.")
     ] = None,
+    every: Annotated[int, typer.Option(help="Updates between two evaluations.")] = 20,
     quick: Annotated[bool, typer.Option(help="One seed, few updates: a few minutes.")] = False,
     plot: Plot = None,
 ) -> None:
     """Arms at their rates on held-out problems. Started again, it goes on where it was."""
     (start,) = _known([start], STARTS)
     arms = _known(arm or list(COMPARED), ARMS)
-    more = QUICK if quick else {}
+    more = QUICK if quick else {"evaluate_every": every}
     wanted = grid(start, arms, _rates(start, arms), range(1 if quick else seeds), **more)
     _make_starts([start], root)
     _carry_out_and_show(root / "quick" if quick else root, root / STARTS_FOLDER, wanted, jobs, plot)
@@ -100,7 +101,7 @@ def game(
     arm: Annotated[
         list[str] | None, typer.Option(help="Arms; all that may be gamed if none.")
     ] = None,
-    rate: Annotated[float, typer.Option(help="The rate of all arms.")] = 5e-4,
+    rate: Annotated[float, typer.Option(help="The rate of all arms.")] = 2e-4,
     updates: Annotated[int, typer.Option(help="Updates of a run.")] = 60,
     plot: Plot = None,
 ) -> None:
