@@ -40,7 +40,7 @@ def test_an_arm_with_an_unknown_estimator_is_refused():
 
 def test_the_reward_model_sees_the_picture_but_not_the_answer(some_tasks):
     reward = Recorder()
-    judged = judge(reward, ARMS["dense"], some_tasks[:2], ["One.\nTwo.", "One."], "0")
+    judged = judge(reward, ARMS["raw_sum"], some_tasks[:2], ["One.\nTwo.", "One."], "0")
     assert [r.problem.images for r in reward.asked] == [(t.image,) for t in some_tasks[:2]]
     assert all(rollout.problem.reference_answer is None for rollout in reward.asked)
     assert [r.rewards for r in judged.rewards] == [(0.1, 0.9), (0.1,)]
