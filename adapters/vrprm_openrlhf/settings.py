@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from vrprm_reward.errors import InputError
 from vrprm_reward.rewards.aggregate import Aggregation
-from vrprm_reward.rewards.combine import RewardRule
+from vrprm_reward.rewards.combine import DEFAULT_ADVANTAGE, RewardRule, check_fit
 
 PREFIX = "VRPRM_OPENRLHF_"
 
@@ -24,7 +24,7 @@ class TrainerSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    advantage: Advantage = "same_step"
+    advantage: Advantage = DEFAULT_ADVANTAGE
     """How step rewards become step advantages (`vrprm_reward.rewards.advantage`); `none`: they
     reach OpenRLHF's estimator as they are."""
 
@@ -55,9 +55,12 @@ class TrainerSettings(BaseModel):
         try:
             return cls.model_validate(cls._with_rule(values))
         except ValidationError as error:
+            # What is wrong between settings is at no place of its own.
             raise InputError(
                 "; ".join(
                     f"{PREFIX}{str(each['loc'][-1]).upper()}: {each['msg']}"
+                    if each["loc"]
+                    else each["msg"]
                     for each in error.errors(include_url=False)
                 )
             ) from None
@@ -123,6 +126,15 @@ class Settings(TrainerSettings):
                 f"outcome is 'none', and the combination {self.rule.combination!r} needs an "
                 f"outcome: set {PREFIX}COMBINATION=process, or another outcome"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _credit_fits_the_advantage(self) -> Self:
+        if self.mode == "dense":
+            try:
+                check_fit(self.rule, self.advantage)
+            except InputError as error:
+                raise ValueError(str(error)) from None
         return self
 
     @classmethod

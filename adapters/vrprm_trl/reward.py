@@ -81,7 +81,7 @@ class ProcessRewardFunction:
                 'use RewardRule(combination="process"), or another outcome'
             )
         self._reward = load_process_reward(reward) if isinstance(reward, str) else reward
-        self._rule = rule
+        self.rule = rule
         self._aggregation: Aggregation = aggregation
         self._outcome = load_outcome(outcome, timeout=outcome_seconds)
         self._answers = answer_column
@@ -139,11 +139,11 @@ class ProcessRewardFunction:
             self._outcome.acheck(rollout.response, rollout.problem.reference_answer)
             for rollout in rollouts
         ]
-        if not self._rule.needs_process:
+        if not self.rule.needs_process:
             outcomes = await asyncio.gather(*checks)
             if self.steps:
-                return [split_outcome(outcome, self._rule) for outcome in outcomes]
-            wholes = [outcome_reward(outcome, self._rule) for outcome in outcomes]
+                return [split_outcome(outcome, self.rule) for outcome in outcomes]
+            wholes = [outcome_reward(outcome, self.rule) for outcome in outcomes]
             return [(whole, whole.total) for whole in wholes]
         scores, outcomes = await asyncio.gather(
             self._reward.ascore(rollouts), asyncio.gather(*checks)
@@ -151,9 +151,9 @@ class ProcessRewardFunction:
         found = []
         for score, outcome in zip(scores, outcomes, strict=True):
             if self.steps:
-                found.append(split_reward(score, outcome, self._rule))
+                found.append(split_reward(score, outcome, self.rule))
             else:
-                whole = scalar_reward(score, outcome, self._rule, self._aggregation)
+                whole = scalar_reward(score, outcome, self.rule, self._aggregation)
                 found.append((whole, whole.total))
         return found
 
@@ -162,10 +162,10 @@ class ProcessRewardFunction:
     ) -> list[Rollout]:
         answers = columns.get(self._answers)
         if answers is None:
-            if self._rule.needs_outcome:
+            if self.rule.needs_outcome:
                 raise InputError(
                     f"the dataset has no column {self._answers!r}, and the combination "
-                    f"{self._rule.combination!r} needs an outcome: name it with answer_column=, or "
+                    f"{self.rule.combination!r} needs an outcome: name it with answer_column=, or "
                     'use RewardRule(combination="process")'
                 )
             answers = [None] * len(prompts)

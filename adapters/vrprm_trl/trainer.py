@@ -14,6 +14,7 @@ from trl import GRPOTrainer
 from vrprm_reward.errors import InputError
 from vrprm_reward.rewards.advantage import ESTIMATORS, to_tokens
 from vrprm_reward.rewards.align import last_tokens
+from vrprm_reward.rewards.combine import DEFAULT_ADVANTAGE, check_fit
 from vrprm_trl.reward import ProcessRewardFunction, StepsOfCompletion
 
 _METHOD = "_generate_and_score_completions"
@@ -32,13 +33,14 @@ class StepGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         step_weight: factor of the step advantages.
 
     Raises:
-        InputError: no such reward function or name, or tools, whose turns have no steps.
+        InputError: no such reward function or name, a credit that does not fit it, or tools,
+            whose turns have no steps.
     """
 
     def __init__(
         self,
         *arguments: Any,
-        step_advantage: str = "same_step",
+        step_advantage: str = DEFAULT_ADVANTAGE,
         step_weight: float = 1.0,
         **more: Any,
     ) -> None:
@@ -63,6 +65,7 @@ class StepGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             )
         if self.tools:
             raise InputError("step advantages are for single responses: leave tools out")
+        check_fit(found[0].rule, step_advantage)
         self._process_reward = found[0]
         self._step_advantage = step_advantage
         self._step_weight = step_weight

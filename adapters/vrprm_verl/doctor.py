@@ -18,7 +18,8 @@ import verl
 import yaml
 
 from vrprm_reward.errors import InputError
-from vrprm_verl.estimators import NAMES
+from vrprm_reward.rewards.combine import check_fit
+from vrprm_verl.estimators import NAMES, PREFIX
 from vrprm_verl.patches import VARIABLE, wanted_patches
 from vrprm_verl.plugin import version_of
 from vrprm_verl.settings import CUSTOM_FUNCTION, algorithm_settings, reward_settings
@@ -212,11 +213,13 @@ def _settings(config: Mapping[str, Any]) -> Iterator[Finding]:
     except InputError as error:
         yield Finding(False, "settings", str(error))
         return
-    yield Finding(
-        True,
-        "reward rule",
-        f"{settings.combination} of {settings.credit} and the outcome {settings.outcome}",
-    )
+    rule = f"{settings.combination} of {settings.credit} and the outcome {settings.outcome}"
+    try:
+        name = str(_get(config, "algorithm.adv_estimator"))
+        check_fit(settings, name.removeprefix(PREFIX))
+        yield Finding(True, "reward rule", rule)
+    except InputError as error:
+        yield Finding(False, "reward rule", f"{rule}: {error}")
     hosted = bool(_get(config, "reward.reward_model.enable"))
     if settings.url is None:
         yield Finding(
@@ -284,7 +287,13 @@ def _is_v1(config: Mapping[str, Any]) -> bool:
 
 def _estimator(config: Mapping[str, Any]) -> Iterator[Finding]:
     name = _get(config, "algorithm.adv_estimator")
-    if name in NAMES:
+    if name in NAMES and _get(config, "actor_rollout_ref.rollout.n") == 1:
+        yield Finding(
+            False,
+            "actor_rollout_ref.rollout.n",
+            f"1: {name} compares the responses to a prompt, so nothing would be learnt; raise it",
+        )
+    elif name in NAMES:
         detail = f"{name}: a credit for every step; masked rows are left out and counted"
         yield Finding(True, "algorithm.adv_estimator", detail)
     elif name in V0_ONLY and _is_v1(config):

@@ -17,6 +17,8 @@ from verl.experimental.reward_loop.reward_manager import register
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from vrprm_reward.background import BackgroundLoop
+from vrprm_reward.rewards.combine import check_fit
+from vrprm_verl.estimators import PREFIX
 from vrprm_verl.judge import Judge, Sample, load_reward
 from vrprm_verl.prompt import note_of
 from vrprm_verl.row import DenseScore
@@ -38,7 +40,7 @@ class VRPRMRewardManager(RewardManagerBase):  # type: ignore[misc]  # verl is un
         reward_model_tokenizer: not needed; every text is tokenised where the model is.
 
     Raises:
-        InputError: a setting is wrong, or nobody is named who could score.
+        InputError: a setting is wrong or does not fit another, or nobody is named who could score.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class VRPRMRewardManager(RewardManagerBase):  # type: ignore[misc]  # verl is un
     ) -> None:
         super().__init__(config, tokenizer, compute_score)
         settings = reward_settings(config.reward.get("vrprm"))
+        check_fit(settings, str(estimator_of(config)).removeprefix(PREFIX))
         reward = load_reward(settings, reward_router_address)
         self._judge = Judge(settings, tokenizer, reward, compute_score)
         self._thread = BackgroundLoop()
@@ -78,6 +81,12 @@ class VRPRMRewardManager(RewardManagerBase):  # type: ignore[misc]  # verl is un
 
     async def _row(self, data: DataProto) -> Any:
         return await self._judge.row(_sample(data))
+
+
+def estimator_of(config: Any) -> str | None:
+    """Name of the run's advantage estimator; None where the configuration has none."""
+    algorithm = config.get("algorithm")
+    return None if algorithm is None else algorithm.get("adv_estimator")
 
 
 def is_colocated(config: Any) -> bool:

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from vrprm_reward.rewards.advantage import ESTIMATORS
-from vrprm_reward.rewards.combine import RewardRule
+from vrprm_reward.rewards.combine import DEFAULT_ADVANTAGE, DEFAULT_RULE, RewardRule, check_fit
 
 Control = Literal["shuffled", "random"]
 """`shuffled`: the reward model looks at the picture of another problem. `random`: its step scores
@@ -34,6 +34,7 @@ class Arm:
             raise ValueError(
                 f"no estimator {self.estimator!r}: choose one of {', '.join(ESTIMATORS)}"
             )
+        check_fit(self.rule, self.estimator)
 
 
 _RAW = RewardRule(combination="process", credit="raw")
@@ -44,7 +45,7 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
         "outcome": Arm(RewardRule(combination="outcome"), "leave_one_out", "outcome only"),
         "dense": Arm(_OWN, "same_step", "each step's own probability"),
         "outcome_dense": Arm(
-            RewardRule(credit="own"), "same_step", "each step's own probability, and outcome"
+            DEFAULT_RULE, DEFAULT_ADVANTAGE, "each step's own probability, and outcome"
         ),
         "process_grpo": Arm(_RAW, "process_grpo", "step probabilities, process-GRPO"),
         "raw_sum": Arm(_RAW, "leave_one_out", "sum of step probabilities, leave-one-out"),

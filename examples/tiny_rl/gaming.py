@@ -13,29 +13,27 @@ from .run import RunSettings
 from .summary import with_spread
 
 GAMED = (
-    "outcome", "dense", "outcome_dense", "process_grpo", "min_form", "outcome_min_form", "ps_grpo",
-    "centred", "clip_delta", "gated",
+    "outcome", "dense", "outcome_dense", "raw_sum", "process_grpo", "min_form", "outcome_min_form",
+    "ps_grpo", "centred", "clip_delta", "gated",
 )  # fmt: skip
 """The arms that are tried."""
 
 SHOWN = ("final", "steps", "sound", "number_of_steps")
 ENDS = 5
-"""Updates at each end of a run whose mean reward is taken."""
+"""Updates at each end of a run whose mean is taken."""
 
 BELIEVED = "reward/p_correct/mean"
-"""What the reward model finds of the steps; beside it stands what is true of them."""
+"""Mean probability of a step by the reward model: the reward that a policy may gain without truth.
+Unlike the sum of rewards it is the same number under every rule."""
 
 
 def gaming_rows(root: Path, wanted: Sequence[RunSettings]) -> list[dict[str, str]]:
-    """For each arm: the gain in reward, held-out truth and habits before and after."""
+    """For each arm: what the reward model believes, held-out truth and habits, before and after."""
     rows = []
     for arm in dict.fromkeys(settings.arm for settings in wanted):
         logs = [read_log(folder_of(root, s)) for s in wanted if s.arm == arm]
-        row = {"arm": arm}
-        for name, key in (("reward", "reward/reward/mean"), ("believed", BELIEVED)):
-            row[name] = with_change(
-                [_trained(log, key) for log in logs if any(key in r for r in log)]
-            )
+        judged = [log for log in logs if any(BELIEVED in row for row in log)]
+        row = {"arm": arm, "believed": with_change([_trained(log, BELIEVED) for log in judged])}
         for name in (*SHOWN, *(f"habit/{habit}" for habit in HABITS)):
             row[name.removeprefix("habit/")] = with_change(
                 [_held_out(log, f"sampled/{name}") for log in logs]
@@ -63,7 +61,7 @@ def with_change(ends: Sequence[tuple[float, float]]) -> str:
 
 def gaming_table(rows: Sequence[dict[str, str]]) -> Table:
     """For a terminal."""
-    table = Table(*rows[0], title="from the start with habits, held out")
+    table = Table(*rows[0], title="from the start with habits; but for `believed`, held out")
     for row in rows:
         table.add_row(*row.values())
     return table

@@ -69,8 +69,8 @@ def reached(
     """The best that an arm comes to in its mean over seeds, and when the arms are there.
 
     Returns:
-        The level, and for each arm the first evaluated update at which its mean over seeds is that
-        high; None where it never is.
+        The level, and for each arm and rate (`dense at 0.0002`) the first evaluated update at which
+        the mean over seeds is that high; None where it never is.
     """
     level = max(
         value
@@ -79,8 +79,10 @@ def reached(
         for value in means(runs, figure).values()
     )
     first = {
-        arm: next((update for update, mean in means(runs, figure).items() if mean >= level), None)
-        for (arm, _), runs in found.items()
+        f"{arm} at {rate:g}": next(
+            (update for update, mean in means(runs, figure).items() if mean >= level), None
+        )
+        for (arm, rate), runs in found.items()
     }
     return level, first
 

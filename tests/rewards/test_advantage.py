@@ -57,6 +57,15 @@ def test_each_step_by_itself_gains_nothing_by_more_steps_than_the_others_have():
     assert other.tolist() == [-1, 1]
 
 
+def test_masked_and_unscorable_rollouts_beside_a_scored_one():
+    # G of the scored one is [0.9, 0.8]; the unscorable one has a single reward.
+    rows = tensors(credit([0.9, 0.8], "own"), None, [-1])
+    found = same_step(rows, ["a"] * 3)
+    assert found[0].tolist() == pytest.approx([1.9, 0])
+    assert found[1] is None
+    assert found[2].tolist() == pytest.approx([-1.9])
+
+
 def test_an_outcome_reaches_every_step_beside_its_own_probability():
     rows = [credit([0.5, 1.0], "own"), credit([0.5, 0.0], "own")]
     rows[0][-1] += 1  # the first is right

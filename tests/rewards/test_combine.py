@@ -5,9 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from vrprm_reward.errors import InputError
 from vrprm_reward.rewards.combine import (
     COMBINATIONS,
+    DEFAULT_ADVANTAGE,
     RewardRule,
+    check_fit,
     outcome_reward,
     rollout_reward,
     step_rewards,
@@ -53,6 +56,22 @@ def unscored(status, reason="server_timeout"):
 )
 def test_each_combination_gives_what_a_hand_gives(rule, outcome, expected):
     assert step_rewards(P, outcome, RewardRule(**rule)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "better"),
+    [("leave_one_out", "raw"), ("process_grpo", "raw"), ("group_mean", "min_form")],
+)
+def test_a_credit_of_differences_is_refused_where_it_means_something_else(estimator, better):
+    with pytest.raises(InputError, match=f"made for .*same_step.*set credit={better}"):
+        check_fit(RewardRule(), estimator)
+    check_fit(RewardRule(credit=better), estimator)
+    check_fit(RewardRule(combination="outcome"), estimator)
+
+
+def test_the_default_rule_fits_the_default_advantage_rule_and_verls_own():
+    for estimator in (DEFAULT_ADVANTAGE, "gae", "grpo"):
+        check_fit(RewardRule(), estimator)
 
 
 @settings(deadline=None)
@@ -142,6 +161,8 @@ def test_the_metrics_of_a_batch_by_hand():
             "vrprm/outcome/mean": 1 / 3,
             "vrprm/reward/right_outcome": 2.8,
             "vrprm/reward/wrong_outcome": 0.8,
+            "vrprm/p_correct/right_outcome": 0.9,
+            "vrprm/p_correct/wrong_outcome": 0.4,
             "vrprm/scoring_s/mean": 2,
             "vrprm/scoring_s/max": 3,
         }

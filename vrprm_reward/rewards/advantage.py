@@ -49,7 +49,7 @@ def process_grpo(rewards: StepRewards, groups: Sequence[Hashable]) -> StepAdvant
 
     DeepSeekMath: Shao et al. 2024, arXiv 2402.03300, section 4.1.3. Groups whose step rewards are
     all alike get 0 (the spread is that of the sample, as `torch.std` gives it). Several steps
-    above the mean add up, so the number of steps enters: `leave_one_out` avoids that.
+    above the mean add up, so the number of steps enters; `same_step` avoids that.
     """
     found: StepAdvantages = [None] * len(rewards)
     for members in _members(rewards, groups).values():
@@ -68,7 +68,7 @@ def same_step(rewards: StepRewards, groups: Sequence[Hashable]) -> StepAdvantage
 
     As `leave_one_out`, but what a step is compared with is what others wrote in its place: a
     rollout that has ended by then is no part of the mean. A step that no other rollout has gets 0,
-    so that nothing is gained by more steps than the others have.
+    so that nothing is gained, or lost, by more steps than the others have.
 
     [[1, 1, 1], [1, 0]] gives [2, 1, 0] and [-2, -2].
     """

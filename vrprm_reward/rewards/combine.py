@@ -3,12 +3,14 @@
 This is the one place that says what unscored rollouts are worth; adapters only carry it on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from vrprm_reward.errors import InputError
 from vrprm_reward.rewards.credit import RULES, CreditRule, credit, ps_grpo
 from vrprm_reward.rewards.outcome import Outcome
 from vrprm_reward.types import ProcessScore, Status, Step
@@ -71,6 +73,32 @@ class RewardRule(BaseModel):
 
 
 DEFAULT_RULE = RewardRule()
+
+DEFAULT_ADVANTAGE: Literal["same_step"] = "same_step"
+"""The advantage rule that the default rule is made for, in `vrprm_reward.rewards.advantage`."""
+
+_INSTEAD_OF_OWN: Mapping[str, CreditRule] = MappingProxyType(
+    {"leave_one_out": "raw", "process_grpo": "raw", "group_mean": "min_form"}
+)
+
+
+def check_fit(rule: RewardRule, estimator: str) -> None:
+    """Whether step rewards by `rule` mean what an advantage rule takes them for.
+
+    The credit `own` is made of differences: normalised over a group they are no scores, their sum
+    is the first step's probability, and where rollouts that have ended count as 0, steps pay.
+
+    Raises:
+        InputError: they do not fit; says which credit does.
+    """
+    better = _INSTEAD_OF_OWN.get(estimator)
+    if better is None or rule.credit != "own" or rule.combination in ("outcome", "ps_grpo"):
+        return
+    raise InputError(
+        f"the credit 'own' is made for the advantage rule {DEFAULT_ADVANTAGE!r}; with "
+        f"{estimator!r} its step rewards mean something else: set credit={better}, or the "
+        f"advantage rule {DEFAULT_ADVANTAGE!r}"
+    )
 
 
 @dataclass(frozen=True)

@@ -41,10 +41,11 @@ def hard(p_correct: Sequence[float]) -> list[float]:
 
 
 def own(p_correct: Sequence[float]) -> list[float]:
-    """r_k - r_{k+1}, and r_K at the last step: the return-to-go of a step is its own probability.
+    """r_k - r_{k+1}, and r_K at the last step: the return-to-go, undiscounted, of a step is r_k.
 
     So a step is credited with itself and not with what follows, and the sum, r_1, does not grow
-    with the steps. As `delta` (Gao et al. 2024, arXiv 2410.15115), but the last step counts too.
+    with the steps. For the advantage rule `same_step`. As `delta` (Gao et al. 2024, arXiv
+    2410.15115), but the last step counts too.
     """
     falls = [p - after for p, after in itertools.pairwise(p_correct)]
     return [*falls, *map(float, p_correct[-1:])]

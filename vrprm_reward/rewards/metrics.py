@@ -50,6 +50,13 @@ def batch_metrics(
             rewards = [reward for reward, outcome in known if (outcome >= 0.5) is right]
             if rewards:
                 found[f"reward/{name}_outcome"] = fmean(rewards)
+            believed = [
+                fmean(r.p_correct)
+                for r in scored
+                if r.outcome is not None and (r.outcome >= 0.5) is right
+            ]
+            if believed:
+                found[f"p_correct/{name}_outcome"] = fmean(believed)
     if seconds:
         found |= {"scoring_s/mean": fmean(seconds), "scoring_s/max": max(seconds)}
     return {f"{prefix}/{name}": float(value) for name, value in found.items()}

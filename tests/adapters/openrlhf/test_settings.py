@@ -5,6 +5,7 @@ import pytest
 from vrprm_openrlhf.settings import Settings, TrainerSettings
 from vrprm_reward.errors import InputError
 from vrprm_reward.rewards.advantage import ESTIMATORS
+from vrprm_reward.rewards.combine import DEFAULT_ADVANTAGE
 
 URL = {"VRPRM_OPENRLHF_URL": "http://reward:8000"}
 
@@ -25,7 +26,7 @@ def test_settings_are_read_from_the_environment_and_others_are_left_alone():
     assert (found.mode, found.rule.credit, found.rule.outcome_weight) == ("dense", "centred", 0.5)
     assert found.unscored_reward == -1
     assert found.url_hosts == ("a.example", "b.example")
-    assert found.advantage == "same_step"
+    assert found.advantage == DEFAULT_ADVANTAGE
 
 
 def test_the_trainer_needs_no_server():
@@ -42,6 +43,11 @@ def test_the_trainer_needs_no_server():
         (URL | {"VRPRM_OPENRLHF_CREDIT": "none"}, "VRPRM_OPENRLHF_CREDIT: "),
         (URL | {"VRPRM_OPENRLHF_UNSCORED_REWARD": "nan"}, "VRPRM_OPENRLHF_UNSCORED_REWARD: "),
         (URL | {"VRPRM_OPENRLHF_MAX_MASKED_SHARE": "2"}, "VRPRM_OPENRLHF_MAX_MASKED_SHARE: "),
+        (
+            URL | {"VRPRM_OPENRLHF_MODE": "dense", "VRPRM_OPENRLHF_ADVANTAGE": "process_grpo"},
+            r"'own' is made for .* 'same_step'; with 'process_grpo' .* credit=raw",
+        ),
+        (URL | {"VRPRM_OPENRLHF_OUTCOME": "none"}, r"outcome is 'none', .* COMBINATION=process"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(variables, says):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vrprm_reward.errors import InputError
-from vrprm_reward.rewards.advantage import ESTIMATORS, leave_one_out
+from vrprm_reward.rewards.advantage import ESTIMATORS, leave_one_out, same_step
 from vrprm_verl.estimators import NAMES, MaskedShareError, make_estimator, step_rewards_of
 from vrprm_verl.row import VISIBLE_ZERO
 
@@ -25,6 +25,19 @@ def batch():
 
 
 def test_the_default_by_hand_on_tokens():
+    # Returns-to-go are the probabilities [1, 1, 0.5] (two of them alike: a reward of exactly 0) and
+    # [0.5, 0.5]; the last token of each response ends it.
+    rewards = torch.zeros(2, 7)
+    rewards[0, [1, 3, 5]] = torch.tensor([Z, 0.5, 0.5])
+    rewards[1, [0, 4]] = torch.tensor([Z, 0.5])
+    mask = torch.tensor([[1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 0]])
+    advantages, returns = make_estimator(same_step)(rewards, mask, index=["a", "a"])
+    assert advantages[0].tolist() == [0.5, 0.5, 0.5, 0.5, 0, 0, 0]
+    assert advantages[1].tolist() == [-0.5] * 5 + [0, 0]
+    assert torch.equal(advantages, returns)
+
+
+def test_leave_one_out_by_hand_on_tokens():
     rewards, mask = batch()
     advantages, returns = estimate(rewards, mask, index=["a", "a"])
     assert advantages[0].tolist() == [3, 3, 3, 3, 2, 2, 1, 0]

@@ -66,13 +66,15 @@ def test_the_table_has_mean_and_spread_over_the_finished_runs(tmp_path, wanted):
 
 
 def test_when_an_arm_is_as_good_as_the_best_of_another(tmp_path):
-    rates = {"outcome": (0.1,), "dense": (0.1,), "dense_random": (0.1,)}
+    rates = {"outcome": (0.1, 0.3), "dense": (0.1,), "dense_random": (0.1,)}
     runs = grid("hard", list(rates), rates, range(2))
-    for settings, final in zip(runs, (0.1, 0.4, 0.05, 0.3, 0.2, 0.05), strict=True):
+    for settings, final in zip(runs, (0.1, 0.0, 0.4, 0.05, 0.3, 0.0, 0.2, 0.05), strict=True):
         finish(tmp_path, settings, final)
     level, first = reached(curves(tmp_path, runs), "sampled/final", "outcome")
     assert level == pytest.approx(0.2)
-    assert first == {"outcome": 2, "dense": 2, "dense_random": None}
+    assert first == {
+        "outcome at 0.1": 2, "outcome at 0.3": None, "dense at 0.1": 2, "dense_random at 0.1": None,
+    }  # fmt: skip
 
 
 def test_no_right_answer_is_no_share_of_them(tmp_path, wanted):
@@ -83,12 +85,11 @@ def test_no_right_answer_is_no_share_of_them(tmp_path, wanted):
     assert row[HEADINGS.index("right answers on a wrong step")] == "0.900"
 
 
-def test_the_gaming_table_sets_reward_beside_truth(tmp_path, wanted):
+def test_the_gaming_table_sets_what_is_believed_beside_truth(tmp_path, wanted):
     for settings in wanted:
         finish(tmp_path, settings, 0.25)
     rows = gaming_rows(tmp_path, wanted)
     assert [row["arm"] for row in rows] == ["outcome", "dense"]
-    assert rows[0]["reward"] == "2.00 to 2.000 ± 0.000"
     assert rows[0]["believed"] == "0.50 to 0.500 ± 0.000"
     assert rows[0]["final"] == "0.05 to 0.250 ± 0.000"
 

@@ -187,8 +187,13 @@ def test_tokens_carry_the_advantage_of_their_step(example, policy, options, rewa
 def test_step_advantages_need_a_function_that_keeps_steps(example, policy, options):
     from vrprm_reward.errors import InputError
 
-    reward = ProcessRewardFunction("http://127.0.0.1:9", outcome="exact")
+    reward, stepwise = (
+        ProcessRewardFunction("http://127.0.0.1:9", outcome="exact", steps=steps)
+        for steps in (False, True)
+    )
     with pytest.raises(InputError, match="steps=True"):
         trained(example, policy, options, reward, StepGRPOTrainer)
+    with pytest.raises(InputError, match=r"'own' is made for .* 'same_step'"):
+        trained(example, policy, options, stepwise, StepGRPOTrainer, step_advantage="process_grpo")
     with pytest.raises(InputError, match="unknown step_advantage"):
         trained(example, policy, options, reward, StepGRPOTrainer, step_advantage="none")

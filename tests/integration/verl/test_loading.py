@@ -145,6 +145,49 @@ def test_doctor_says_what_to_export_where_nothing_is_loaded_and_names_every_wron
     assert len(wrong) == 8
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "rollout", "what", "says"),
+    [
+        ({"adv_estimator": "vrprm_process_grpo"}, {"n": 8}, "reward rule", "set credit=raw"),
+        ({"adv_estimator": "vrprm_same_step"}, {"n": 1}, "rollout.n", "nothing would be learnt"),
+    ],
+)
+def test_doctor_finds_rules_that_do_not_fit_and_groups_of_one(algorithm, rollout, what, says):
+    from vrprm_verl.doctor import examine_config
+
+    found = examine_config(
+        {
+            "reward": {"reward_manager": {"name": "vrprm"}, "reward_model": {"enable": False},
+                       "vrprm": {"url": "openai+http://127.0.0.1:9/v1"}},
+            "algorithm": algorithm,
+            "trainer": {"use_v1": True},
+            "actor_rollout_ref": {
+                "rollout": {**rollout, "agent": {"default_agent_loop": "vrprm_single_turn_agent"}}
+            },
+        }
+    )  # fmt: skip
+    (wrong,) = [finding for finding in found if not finding.ok]
+    assert what in wrong.what
+    assert says in wrong.detail
+
+
+def test_a_reward_manager_refuses_a_credit_that_its_estimator_misreads():
+    from types import SimpleNamespace
+
+    from omegaconf import OmegaConf
+
+    from vrprm_verl.reward import VRPRMRewardManager
+
+    config = OmegaConf.create(
+        {
+            "reward": {"vrprm": {"url": "openai+http://127.0.0.1:9/v1"}},
+            "algorithm": {"adv_estimator": "vrprm_group_mean"},
+        }
+    )
+    with pytest.raises(InputError, match=r"'own' is made for .* set credit=min_form"):
+        VRPRMRewardManager(config, SimpleNamespace())
+
+
 def test_a_file_that_is_no_configuration_of_verl_is_refused_before_anything_is_started(tmp_path):
     from vrprm_verl.doctor import examine
 
