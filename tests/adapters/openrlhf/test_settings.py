@@ -47,7 +47,7 @@ def test_the_trainer_needs_no_server():
             URL | {"VRPRM_OPENRLHF_MODE": "dense", "VRPRM_OPENRLHF_ADVANTAGE": "process_grpo"},
             r"'own' is made for .* 'same_step'; with 'process_grpo' .* credit=raw",
         ),
-        (URL | {"VRPRM_OPENRLHF_OUTCOME": "none"}, r"outcome is 'none', .* COMBINATION=process"),
+        (URL | {"VRPRM_OPENRLHF_OUTCOME": "none"}, r"outcome is 'none', .*_COMBINATION=process"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(variables, says):
