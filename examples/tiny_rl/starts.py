@@ -5,9 +5,10 @@ import os
 import random
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import torch
 
@@ -19,6 +20,8 @@ from .pretrain import BASE, Stage, train_stage
 from .problems import HELD_OUT_SEED, tasks
 
 FIGURES = "figures.json"
+TAUGHT = "taught.json"
+"""What a policy of a folder was taught last."""
 MEASURED = 512
 """Held-out problems that a start is measured on."""
 
@@ -53,9 +56,14 @@ def make_start(name: str, root: Path, tell: Tell) -> Path:
         name: one of `STARTS`.
         root: folder of all starts.
         tell: called with stage, update and losses.
+
+    Raises:
+        ValueError: the folder holds a start that was taught otherwise.
     """
     folder = root / name
-    if not folder.exists():
+    if folder.exists():
+        _same(IMITATE, folder, STARTS[name])
+    else:
         _teach(IMITATE, make_base(root, tell), folder, STARTS[name], f"start {name}", tell)
     return folder
 
@@ -104,4 +112,22 @@ def _teach(
     part = folder.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
     policy.save(part)
+    (part / TAUGHT).write_text(json.dumps(_lesson(stage, start), indent=2) + "\n")
     os.replace(part, folder)
+
+
+def _lesson(stage: Stage, start: Start) -> dict[str, Any]:
+    return {
+        "stage": asdict(stage),
+        "errors": asdict(start.errors),
+        "habits": asdict(start.habits),
+    }
+
+
+def _same(stage: Stage, folder: Path, start: Start) -> None:
+    found = json.loads((folder / TAUGHT).read_text())
+    if found != _lesson(stage, start):
+        raise ValueError(
+            f"{folder} holds a start that was taught otherwise, {found}: choose another folder, or "
+            "delete that one"
+        )

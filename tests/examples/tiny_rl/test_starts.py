@@ -1,0 +1,26 @@
+"""Starts are made once, and one that was taught otherwise is not taken for another."""
+
+import json
+
+import pytest
+
+from examples.tiny_rl import starts
+from examples.tiny_rl.pretrain import Stage
+from examples.tiny_rl.starts import TAUGHT, make_start
+
+
+def test_a_start_is_made_once_and_one_that_was_taught_otherwise_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(starts, "BASE", (Stage("look", 1, pictures=1),))
+    monkeypatch.setattr(starts, "IMITATE", Stage("imitate", 1, solutions=1))
+    told = []
+    folder = make_start("hard", tmp_path, lambda *what: told.append(what))
+    assert [stage for stage, _, _ in told] == ["look", "imitate"]
+    weights = (folder / "model.safetensors").read_bytes()
+    assert make_start("hard", tmp_path, lambda *what: told.append(what)) == folder
+    assert (folder / "model.safetensors").read_bytes() == weights
+    assert len(told) == 2
+    taught = json.loads((folder / TAUGHT).read_text())
+    taught["errors"]["count"] = 0.9
+    (folder / TAUGHT).write_text(json.dumps(taught))
+    with pytest.raises(ValueError, match=r"taught otherwise.*'count': 0\.9.*delete that one"):
+        make_start("hard", tmp_path, lambda *_: None)
