@@ -21,7 +21,7 @@ from vrprm_verl.settings import algorithm_settings
 _log = logging.getLogger(__name__)
 
 PREFIX = "vrprm_"
-"""`algorithm.adv_estimator` is this and the name of a rule, such as `vrprm_same_step`."""
+"""`algorithm.adv_estimator` is this and the name of a rule, such as `vrprm_leave_one_out`."""
 
 NAMES = tuple(PREFIX + name for name in ESTIMATORS)
 

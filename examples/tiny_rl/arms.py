@@ -45,7 +45,7 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
         "outcome": Arm(RewardRule(combination="outcome"), "leave_one_out", "outcome only"),
         "dense": Arm(_OWN, "same_step", "each step's own probability"),
         "outcome_dense": Arm(
-            DEFAULT_RULE, DEFAULT_ADVANTAGE, "each step's own probability, and outcome"
+            RewardRule(credit="own"), "same_step", "each step's own probability, and outcome"
         ),
         "process_grpo": Arm(_RAW, "process_grpo", "step probabilities, process-GRPO"),
         "raw_sum": Arm(_RAW, "leave_one_out", "sum of step probabilities, leave-one-out"),
@@ -53,7 +53,7 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
             RewardRule(combination="process", credit="min_form"), "leave_one_out", "PURE's min-form"
         ),
         "outcome_min_form": Arm(
-            RewardRule(credit="min_form"), "leave_one_out", "min-form and outcome"
+            DEFAULT_RULE, DEFAULT_ADVANTAGE, "min-form and outcome: the adapters' default"
         ),
         "ps_grpo": Arm(RewardRule(combination="ps_grpo"), "leave_one_out", "PS-GRPO's outcome"),
         "dense_shuffled": Arm(_OWN, "same_step", "as dense, another problem's picture", "shuffled"),
@@ -63,6 +63,11 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
         ),
         "clip_delta": Arm(
             RewardRule(credit="clip_delta"), "leave_one_out", "clip and delta, and outcome"
+        ),
+        "outcome_gated_dense": Arm(
+            RewardRule(combination="gated", credit="own"),
+            "same_step",
+            "as outcome_dense, but nothing for a wrong answer",
         ),
         "gated": Arm(
             RewardRule(combination="gated", credit="raw"),

@@ -64,9 +64,9 @@ args=(
   reward.reward_manager.name=vrprm
   # CPU processes that score rollouts as they finish.
   reward.num_workers=8
-  # Each step is credited with its own probability, and a right final answer earns 1 on top.
+  # Each step earns its share of the response's weakest probability, and a right final answer 1.
   +reward.vrprm.combination=sum
-  +reward.vrprm.credit=own
+  +reward.vrprm.credit=min_form
   # Final answers are compared by math-verify (pip install 'vrprm-reward[verl]').
   +reward.vrprm.outcome=math
   # What is judged: the whole response (all), its thinking, or its answer.
@@ -78,8 +78,8 @@ args=(
   +reward.vrprm.timeout=600
 
   # --- Credit -----------------------------------------------------------------------------------
-  # Return-to-go of a step minus its mean over the group's other rollouts that have such a step.
-  algorithm.adv_estimator=vrprm_same_step
+  # Return-to-go of a step minus the mean of the group's other rollouts at the same step.
+  algorithm.adv_estimator=vrprm_leave_one_out
   # The run stops when more than this share of a batch could not be scored.
   +algorithm.vrprm.max_masked_share=0.2
 

@@ -64,14 +64,15 @@ def test_each_combination_gives_what_a_hand_gives(rule, outcome, expected):
 )
 def test_a_credit_of_differences_is_refused_where_it_means_something_else(estimator, better):
     with pytest.raises(InputError, match=f"made for .*same_step.*set credit={better}"):
-        check_fit(RewardRule(), estimator)
+        check_fit(RewardRule(credit="own"), estimator)
     check_fit(RewardRule(credit=better), estimator)
-    check_fit(RewardRule(combination="outcome"), estimator)
+    check_fit(RewardRule(combination="outcome", credit="own"), estimator)
 
 
 def test_the_default_rule_fits_the_default_advantage_rule_and_verls_own():
-    for estimator in (DEFAULT_ADVANTAGE, "gae", "grpo"):
+    for estimator in (DEFAULT_ADVANTAGE, "same_step", "gae", "grpo"):
         check_fit(RewardRule(), estimator)
+    check_fit(RewardRule(credit="own"), "same_step")
 
 
 @settings(deadline=None)

@@ -126,8 +126,8 @@ def group_mean(rewards: StepRewards, groups: Sequence[Hashable]) -> StepAdvantag
 ESTIMATORS: Mapping[str, Callable[[StepRewards, Sequence[Hashable]], StepAdvantages]] = (
     MappingProxyType(
         {
-            "same_step": same_step,
             "leave_one_out": leave_one_out,
+            "same_step": same_step,
             "process_grpo": process_grpo,
             "group_mean": group_mean,
         }

@@ -31,9 +31,9 @@ class RewardRule(BaseModel):
     only the outcome, at the last step. `ps_grpo`: PS-GRPO's number at the last step, an outcome
     that is cut where the process scores fall (URSA, arXiv 2501.04686)."""
 
-    credit: CreditRule = "own"
-    """What a step earns by its probability. Under `own` each step is credited with its own
-    probability and, by the return-to-go, with the outcome; more steps do not earn more."""
+    credit: CreditRule = "min_form"
+    """What a step earns by its probability. The min-form's sum lies between the smallest and the
+    mean probability, so that more steps do not earn more."""
 
     process_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     """Factor of the process part."""
@@ -74,8 +74,8 @@ class RewardRule(BaseModel):
 
 DEFAULT_RULE = RewardRule()
 
-DEFAULT_ADVANTAGE: Literal["same_step"] = "same_step"
-"""The advantage rule that the default rule is made for, in `vrprm_reward.rewards.advantage`."""
+DEFAULT_ADVANTAGE: Literal["leave_one_out"] = "leave_one_out"
+"""The advantage rule that goes with the default rule, in `vrprm_reward.rewards.advantage`."""
 
 _INSTEAD_OF_OWN: Mapping[str, CreditRule] = MappingProxyType(
     {"leave_one_out": "raw", "process_grpo": "raw", "group_mean": "min_form"}
@@ -95,9 +95,9 @@ def check_fit(rule: RewardRule, estimator: str) -> None:
     if better is None or rule.credit != "own" or rule.combination in ("outcome", "ps_grpo"):
         return
     raise InputError(
-        f"the credit 'own' is made for the advantage rule {DEFAULT_ADVANTAGE!r}; with "
+        "the credit 'own' is made for the advantage rule 'same_step'; with "
         f"{estimator!r} its step rewards mean something else: set credit={better}, or the "
-        f"advantage rule {DEFAULT_ADVANTAGE!r}"
+        "advantage rule 'same_step'"
     )
 
 

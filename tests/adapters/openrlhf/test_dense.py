@@ -8,7 +8,6 @@ from vrprm_openrlhf.errors import StepRewardsError
 from vrprm_openrlhf.wire import COUNT, MASKED, POSITIONS, VALUES, StepRow, pack, unpack
 from vrprm_openrlhf.wire import unpack_masked as masked_of
 from vrprm_reward.rewards.advantage import ESTIMATORS, to_tokens
-from vrprm_reward.rewards.combine import DEFAULT_ADVANTAGE
 
 
 def row(positions, values):
@@ -67,11 +66,11 @@ def test_the_worked_example_of_leave_one_out_lands_on_the_tokens():
     assert to_the_end(second).tolist() == [-3, -3, -3, -3, -2, -1, -1, 0]
 
 
-def test_the_default_by_hand_with_rollouts_of_other_lengths():
+def test_same_step_by_hand_with_rollouts_of_other_lengths():
     # Returns-to-go [0.9, 0.4, 0.8] and [0.5]; the last token of each response ends it.
     masks = [torch.ones(6), torch.ones(3)]
     rows = [row([0, 2, 4], [0.5, -0.4, 0.8]), row([1], [0.5])]
-    first, second = token_rewards(rows, masks, ["a", "a"], DEFAULT_ADVANTAGE)
+    first, second = token_rewards(rows, masks, ["a", "a"], "same_step")
     assert to_the_end(first).tolist() == pytest.approx([0.4, 0, 0, 0, 0, 0])
     assert to_the_end(second).tolist() == pytest.approx([-0.4, -0.4, 0])
 

@@ -44,7 +44,12 @@ def test_the_trainer_needs_no_server():
         (URL | {"VRPRM_OPENRLHF_UNSCORED_REWARD": "nan"}, "VRPRM_OPENRLHF_UNSCORED_REWARD: "),
         (URL | {"VRPRM_OPENRLHF_MAX_MASKED_SHARE": "2"}, "VRPRM_OPENRLHF_MAX_MASKED_SHARE: "),
         (
-            URL | {"VRPRM_OPENRLHF_MODE": "dense", "VRPRM_OPENRLHF_ADVANTAGE": "process_grpo"},
+            URL
+            | {
+                "VRPRM_OPENRLHF_MODE": "dense",
+                "VRPRM_OPENRLHF_CREDIT": "own",
+                "VRPRM_OPENRLHF_ADVANTAGE": "process_grpo",
+            },
             r"'own' is made for .* 'same_step'; with 'process_grpo' .* credit=raw",
         ),
         (URL | {"VRPRM_OPENRLHF_OUTCOME": "none"}, r"outcome is 'none', .*_COMBINATION=process"),

@@ -24,7 +24,7 @@ def batch():
     return rewards, mask
 
 
-def test_the_default_by_hand_on_tokens():
+def test_same_step_by_hand_on_tokens():
     # Returns-to-go are the probabilities [1, 1, 0.5] (two of them alike: a reward of exactly 0) and
     # [0.5, 0.5]; the last token of each response ends it.
     rewards = torch.zeros(2, 7)
@@ -37,7 +37,7 @@ def test_the_default_by_hand_on_tokens():
     assert torch.equal(advantages, returns)
 
 
-def test_leave_one_out_by_hand_on_tokens():
+def test_the_default_by_hand_on_tokens():
     rewards, mask = batch()
     advantages, returns = estimate(rewards, mask, index=["a", "a"])
     assert advantages[0].tolist() == [3, 3, 3, 3, 2, 2, 1, 0]

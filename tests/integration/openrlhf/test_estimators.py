@@ -260,7 +260,7 @@ def test_a_batch_with_too_many_masked_rollouts_stops_the_run(patched, monkeypatc
     [
         (options("gae"), "ADVANTAGE=none"),
         (options("reinforce", advantage__gamma=0.9), "undiscounted"),
-        (options("reinforce", n=1), "same_step compares"),
+        (options("reinforce", n=1), "leave_one_out compares"),
     ],
 )
 def test_estimators_that_do_not_fit_the_rule_are_refused(patched, args, says):

@@ -22,7 +22,7 @@ from vrprm_openrlhf.judge import Judge
 from vrprm_openrlhf.settings import Settings
 from vrprm_reward import load_process_reward
 from vrprm_reward.errors import InputError, LabelError
-from vrprm_reward.rewards.advantage import same_step, to_tokens
+from vrprm_reward.rewards.advantage import leave_one_out, to_tokens
 from vrprm_reward.rewards.answers import final_answer, same_text
 from vrprm_reward.rewards.combine import RewardRule, step_rewards
 from vrprm_reward.rewards.outcome import Outcome
@@ -212,7 +212,7 @@ def test_from_a_rollout_to_its_advantages(settings, patched, cases, direct):
     ]
     rule = RewardRule(combination="process")
     rewards = [torch.tensor(step_rewards(s.p_correct, Outcome(None), rule)) for s in direct]
-    by_hand = same_step(rewards, [0, 0, 0, 1, 1, 1])
+    by_hand = leave_one_out(rewards, [0, 0, 0, 1, 1, 1])
     for row, advantages, output in zip(found, by_hand, outputs, strict=True):
         mask = torch.zeros(len(row))
         start, stop = output["action_ranges"][0]

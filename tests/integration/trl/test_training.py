@@ -10,7 +10,8 @@ import torch
 
 from tests.integration.processes import ROOT
 from vrprm_reward import load_process_reward
-from vrprm_reward.rewards.advantage import same_step, to_tokens
+from vrprm_reward.rewards.advantage import leave_one_out, to_tokens
+from vrprm_reward.rewards.combine import RewardRule
 from vrprm_reward.types import ProcessScore
 from vrprm_trl import ProcessRewardFunction, StepGRPOTrainer
 
@@ -162,7 +163,7 @@ def test_tokens_carry_the_advantage_of_their_step(example, policy, options, rewa
     tokenizer = policy[1].tokenizer
     checked = 0
     for kept, output in trainer.batches:
-        by_hand = same_step([torch.tensor(k.reward.rewards) for k in kept], [0] * len(kept))
+        by_hand = leave_one_out([torch.tensor(k.reward.rewards) for k in kept], [0] * len(kept))
         scalar = torch.tensor([k.reward.outcome for k in kept])
         scalar = (scalar - scalar.mean()) / (scalar.std() + 1e-4)
         for row, (each, advantages) in enumerate(zip(kept, by_hand, strict=True)):
@@ -188,7 +189,9 @@ def test_step_advantages_need_a_function_that_keeps_steps(example, policy, optio
     from vrprm_reward.errors import InputError
 
     reward, stepwise = (
-        ProcessRewardFunction("http://127.0.0.1:9", outcome="exact", steps=steps)
+        ProcessRewardFunction(
+            "http://127.0.0.1:9", rule=RewardRule(credit="own"), outcome="exact", steps=steps
+        )
         for steps in (False, True)
     )
     with pytest.raises(InputError, match="steps=True"):

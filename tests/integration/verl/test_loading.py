@@ -158,7 +158,7 @@ def test_doctor_finds_rules_that_do_not_fit_and_groups_of_one(algorithm, rollout
     found = examine_config(
         {
             "reward": {"reward_manager": {"name": "vrprm"}, "reward_model": {"enable": False},
-                       "vrprm": {"url": "openai+http://127.0.0.1:9/v1"}},
+                       "vrprm": {"url": "openai+http://127.0.0.1:9/v1", "credit": "own"}},
             "algorithm": algorithm,
             "trainer": {"use_v1": True},
             "actor_rollout_ref": {
@@ -180,7 +180,7 @@ def test_a_reward_manager_refuses_a_credit_that_its_estimator_misreads():
 
     config = OmegaConf.create(
         {
-            "reward": {"vrprm": {"url": "openai+http://127.0.0.1:9/v1"}},
+            "reward": {"vrprm": {"url": "openai+http://127.0.0.1:9/v1", "credit": "own"}},
             "algorithm": {"adv_estimator": "vrprm_group_mean"},
         }
     )
