@@ -47,9 +47,7 @@ def compare(
     jobs: Jobs = 2,
     seeds: Seeds = 3,
     start: Annotated[str, typer.Option(help="Where the arms start from.")] = "hard",
-    arm: Annotated[
-        list[str] | None, typer.Option(help="Arms; the five of the table if none.")
-    ] = None,
+    arm: Annotated[list[str] | None, typer.Option(help="Arms; six of them if none.")] = None,
     every: Annotated[int, typer.Option(help="Updates between two evaluations.")] = 20,
     quick: Annotated[bool, typer.Option(help="One seed, few updates: a few minutes.")] = False,
     plot: Plot = None,

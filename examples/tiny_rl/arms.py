@@ -77,7 +77,9 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
     }
 )
 
-COMPARED = ("outcome", "outcome_dense", "dense", "process_grpo", "dense_shuffled")
+COMPARED = (
+    "outcome", "outcome_min_form", "outcome_dense", "dense", "process_grpo", "dense_shuffled",
+)  # fmt: skip
 """Those of the short comparison."""
 
 SWEPT = (
