@@ -1,6 +1,6 @@
 """Step rewards in OpenRLHF's own estimators, against numbers worked out by hand.
 
-The step advantages of the hand-made batch are [1.5, 0.5] and [-1.5, -0.5] (same_step), so the
+The step advantages of the hand-made batch are [1.5, 0.5] and [-1.5, -0.5] (leave-one-out), so the
 tokens of the two responses carry [1.5, 0.5, 0.5, 0.5] and [-1.5, -1.5, -0.5] besides what the
 scalar gives.
 """

@@ -47,7 +47,7 @@ def expected_advantages(
     rewards: Sequence[torch.Tensor],
     ends: Sequence[list[int]],
 ) -> list[torch.Tensor]:
-    """`same_step` for groups of two, token by token; 0 behind the last step."""
+    """Leave-one-out return-to-go of groups of two, token by token; 0 behind the last step."""
     returns = []
     for dense, tokens in zip(rewards, ends, strict=True):
         values = [float(dense[token]) for token in tokens]
@@ -58,8 +58,8 @@ def expected_advantages(
         row = []
         for token in range(length):
             step = sum(end < token for end in ends[index])
-            both = step < min(len(returns[index]), len(returns[other]))
-            row.append(returns[index][step] - returns[other][step] if both else 0.0)
+            baseline = returns[other][step] if step < len(returns[other]) else 0.0
+            row.append(returns[index][step] - baseline if step < len(ends[index]) else 0.0)
         found.append(torch.tensor(row))
     return found
 

@@ -33,7 +33,7 @@ def run(reward_loops, port):
     config = config_of(
         *DENSE,
         *vrprm(f"http://127.0.0.1:{port}", "+reward.vrprm.timeout=2"),
-        "algorithm.adv_estimator=vrprm_same_step",
+        "algorithm.adv_estimator=vrprm_leave_one_out",
         "actor_rollout_ref.rollout.n=1",
     )
     policy = ScriptedPolicy({QUESTION: ["The answer is three."]})

@@ -39,7 +39,7 @@ RESPONSES = {
     QUESTIONS["late"]: ["Late."],
 }
 LENGTH = 610
-ESTIMATOR = "algorithm.adv_estimator=vrprm_same_step"
+ESTIMATOR = "algorithm.adv_estimator=vrprm_leave_one_out"
 
 
 def config_for(url, *more):

@@ -34,7 +34,7 @@ def hosted(own_pool):
         "+reward.vrprm.outcome=exact",
         "+reward.vrprm.credit=raw",
         f"+reward.vrprm.model={MODEL}",
-        "algorithm.adv_estimator=vrprm_same_step",
+        "algorithm.adv_estimator=vrprm_leave_one_out",
     )
 
 

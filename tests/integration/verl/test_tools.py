@@ -37,7 +37,7 @@ def run(reward_loops, reward_server, tmp_path):
     (tmp_path / "tools.py").write_text(TOOL)
     config = config_of(
         *vrprm(reward_server.url),
-        "algorithm.adv_estimator=vrprm_same_step",
+        "algorithm.adv_estimator=vrprm_leave_one_out",
         "actor_rollout_ref.rollout.agent.default_agent_loop=vrprm_tool_agent",
         "actor_rollout_ref.rollout.n=1",
         "actor_rollout_ref.rollout.response_length=512",

@@ -32,7 +32,9 @@ ANSWERS = {**RESPONSES, SLOW: ["The answer is one.", "Late: the answer is two."]
 
 @pytest.fixture(scope="module")
 def config(reward_server):
-    return config_of(*DENSE, *vrprm(reward_server.url), "algorithm.adv_estimator=vrprm_same_step")
+    return config_of(
+        *DENSE, *vrprm(reward_server.url), "algorithm.adv_estimator=vrprm_leave_one_out"
+    )
 
 
 @pytest.fixture(scope="module")

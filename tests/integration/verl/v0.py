@@ -11,7 +11,7 @@ OVERRIDES = (
     "trainer.use_v1=False",
     "+actor_rollout_ref.rollout.agent.agent_loop_manager_class="
     "vrprm_verl.agent_loop_manager.DenseAgentLoopManager",
-    "algorithm.adv_estimator=vrprm_same_step",
+    "algorithm.adv_estimator=vrprm_leave_one_out",
 )
 
 
