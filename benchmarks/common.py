@@ -1,23 +1,26 @@
 """What the benchmarks share: random checkpoints, cases, the plain clients, and measuring."""
 
+import copy
+import dataclasses
+import platform
 import random
 import resource
 import statistics
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
+from benchmarks.shapes import Shape
 from vrprm_reward import load_profile
 from vrprm_reward.demo import world
 from vrprm_reward.engines.engine import Prompt
 from vrprm_reward.engines.local.checkpoint import Checkpoint, load_checkpoint
+from vrprm_reward.engines.local.device import pick_device, pick_dtype
 from vrprm_reward.engines.local.encode import EncodedPrompt, PromptEncoder
 from vrprm_reward.engines.local.engine import LocalEngine
 from vrprm_reward.engines.local.options import LocalOptions
@@ -31,56 +34,45 @@ from vrprm_reward.scoring.render import Case
 PROFILE = load_profile("two_stage")
 
 
-def random_checkpoint(folder: Path, *, layers: int = 13, width: int = 640) -> Path:
-    """A Qwen3-VL with random weights: about 64 M language parameters by default.
+def random_checkpoint(shape: Shape) -> Checkpoint:
+    """A Qwen3-VL of this shape with random weights, where and in the type an engine would use.
 
-    Heads of keys are shared by five heads of queries; in Qwen3-VL-4B it is four.
+    It has the demo's tokenizer, whose tokens are the first of its vocabulary.
     """
     torch.manual_seed(0)
-    demo = load_checkpoint(DEMO_FOLDER)
-    tokenizer = demo.tokenizer
-    token = tokenizer.convert_tokens_to_ids
+    demo = load_checkpoint(DEMO_FOLDER, device="cpu")
+    tokenizer, token = demo.tokenizer, demo.tokenizer.convert_tokens_to_ids
+    demo.image_processor.size = {"shortest_edge": 64 * 64, "longest_edge": 1024 * 1024}
+    ends = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id}
     config = Qwen3VLConfig(
         text_config={
             "vocab_size": len(tokenizer),
-            "hidden_size": width,
-            "intermediate_size": 3 * width,
-            "num_hidden_layers": layers,
-            "num_attention_heads": width // 64,
-            "num_key_value_heads": max(1, width // 320),
-            "head_dim": 64,
-            "max_position_embeddings": 32768,
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 1e6,
-                "mrope_section": [12, 10, 10],
-                "mrope_interleaved": True,
-            },
-            "tie_word_embeddings": True,
-            "bos_token_id": None,
-            "eos_token_id": tokenizer.eos_token_id,
+            **shape.text,
+            **ends,
             "pad_token_id": tokenizer.pad_token_id,
         },
-        vision_config={
-            "depth": 6,
-            "hidden_size": 384,
-            "intermediate_size": 1152,
-            "num_heads": 6,
-            "out_hidden_size": width,
-            "deepstack_visual_indexes": [1, 3],
-        },
+        vision_config=dict(shape.vision),
         image_token_id=token("<|image_pad|>"),
         video_token_id=token("<|video_pad|>"),
         vision_start_token_id=token("<|vision_start|>"),
         vision_end_token_id=token("<|vision_end|>"),
         tie_word_embeddings=True,
     )
-    model = Qwen3VLForConditionalGeneration(config)
-    tokenizer.save_pretrained(folder)
-    demo.image_processor.size = {"shortest_edge": 64 * 64, "longest_edge": 1024 * 1024}
-    demo.image_processor.save_pretrained(folder)
-    model.save_pretrained(folder)
-    return folder
+    device = pick_device()
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(pick_dtype(device))
+    try:
+        with device:
+            model = Qwen3VLForConditionalGeneration(config)
+    finally:
+        torch.set_default_dtype(before)
+    model.eval().requires_grad_(False)
+    return Checkpoint(f"random, {shape.name}", model, tokenizer, demo.image_processor)
+
+
+def twin(checkpoint: Checkpoint) -> Checkpoint:
+    """A copy with a model of its own: an engine changes how its model attends."""
+    return dataclasses.replace(checkpoint, model=copy.deepcopy(checkpoint.model))
 
 
 def language_parameters(checkpoint: Checkpoint) -> int:
@@ -149,18 +141,25 @@ class Plain:
         pad = self.encoder.tokenizer.pad_token_id
         ids = torch.tensor([[*[pad] * (longest - len(e)), *e.ids.tolist()] for e in encoded])
         mask = torch.tensor([[0] * (longest - len(e)) + [1] * len(e) for e in encoded])
+        ids, mask = ids.to(self._device), mask.to(self._device)
         inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
         inputs["mm_token_type_ids"] = ((ids == self.encoder.image_token_id) & (mask == 1)).int()
         images: list[FinalImage] = [image for e in encoded for image in e.images]
         self.images += len(images)
         if images:
-            inputs["pixel_values"], inputs["image_grid_thw"] = self.encoder.pixels(images)
+            pixels, grid = self.encoder.pixels(images)
+            inputs["pixel_values"] = pixels.to(self._device)
+            inputs["image_grid_thw"] = grid.to(self._device)
         return inputs
 
+    @property
+    def _device(self) -> torch.device:
+        device: torch.device = self.checkpoint.model.device
+        return device
 
-def plain_client(folder: Path) -> Plain:
-    """A plain client on a checkpoint of its own."""
-    checkpoint = load_checkpoint(folder)
+
+def plain_client(checkpoint: Checkpoint) -> Plain:
+    """A plain client on a checkpoint that nobody else uses."""
     encoder = PromptEncoder(
         checkpoint.tokenizer,
         checkpoint.image_processor,
@@ -171,9 +170,9 @@ def plain_client(folder: Path) -> Plain:
     return Plain(checkpoint, encoder)
 
 
-def engine_on(folder: Path, **options: Any) -> LocalEngine:
-    """This package's engine on a checkpoint."""
-    return LocalEngine.load(folder, template=PROFILE.conversation, options=LocalOptions(**options))
+def engine_on(checkpoint: Checkpoint, **options: Any) -> LocalEngine:
+    """This package's engine, with nothing cached, on a checkpoint that no plain client uses."""
+    return LocalEngine(checkpoint, template=PROFILE.conversation, options=LocalOptions(**options))
 
 
 def judge_prompt(case: Case, verdicts: Sequence[int], profile: Profile = PROFILE) -> Prompt:
@@ -220,9 +219,14 @@ def measure(
 
 
 class PeakMemory:
-    """Growth of resident memory while the block runs, in MiB."""
+    """Growth of memory while the block runs, in MiB: the GPU's, or what is resident."""
 
     def __enter__(self) -> "PeakMemory":
+        self._on_gpu = torch.cuda.is_available()
+        if self._on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+            self._start = self._peak = torch.cuda.memory_allocated()
+            return self
         self._stop = threading.Event()
         self._start = self._peak = _resident()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -230,6 +234,9 @@ class PeakMemory:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._on_gpu:
+            self._peak = torch.cuda.max_memory_allocated()
+            return
         self._stop.set()
         self._thread.join()
 
@@ -242,16 +249,13 @@ class PeakMemory:
             self._peak = max(self._peak, _resident())
 
 
+def where() -> str:
+    """The machine, for the head of a table."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+    return f"{platform.machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
+
+
 def _resident() -> int:
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
-
-
-def scratch() -> Path:
-    """A folder that goes away with the process."""
-    holder = tempfile.TemporaryDirectory(prefix="vrprm-bench-")
-    _HOLDERS.append(holder)
-    return Path(holder.name)
-
-
-_HOLDERS: list[tempfile.TemporaryDirectory[str]] = []

@@ -10,8 +10,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.common import cases, engine_on, measure, random_checkpoint, scratch
+from benchmarks.common import cases, engine_on, measure, random_checkpoint
 from benchmarks.judging import with_engine
+from benchmarks.shapes import chosen
+from vrprm_reward.engines.local.checkpoint import load_checkpoint
 from vrprm_reward.engines.local.engine import LocalEngine
 from vrprm_reward.process_reward import DEMO_FOLDER
 from vrprm_reward.scoring.render import Case
@@ -55,8 +57,9 @@ def main(
     repeats: int = 3,
     most_rollouts: int = 512,
     demo: Annotated[bool, typer.Option(help="Use the demo checkpoint.")] = False,
-    layers: int = 4,
-    width: int = 384,
+    shape: Annotated[str, typer.Option(help="small, or 4b for a GPU.")] = "small",
+    layers: Annotated[int, typer.Option(help="Of a small one.")] = 4,
+    width: Annotated[int, typer.Option(help="Of a small one.")] = 384,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
     picture: Annotated[
         Path | None, typer.Option(help="Where to draw the curves (.svg, .png); needs matplotlib.")
@@ -64,7 +67,10 @@ def main(
 ) -> None:
     """Print seconds and tokens against steps (text fixed, text growing), candidates, rollouts."""
     torch.set_num_threads(threads)
-    folder = DEMO_FOLDER if demo else random_checkpoint(scratch(), layers=layers, width=width)
+    if demo:
+        checkpoint = load_checkpoint(DEMO_FOLDER)
+    else:
+        checkpoint = random_checkpoint(chosen(shape, layers=layers, width=width))
     console = Console(width=150)
 
     def cost(asked: list[Case]) -> tuple[float, int]:
@@ -75,7 +81,7 @@ def main(
             pushed.append(engine.stats.tokens)
             engine.close()
 
-        return measure(run, repeats, lambda: engine_on(folder)).seconds, pushed[-1]
+        return measure(run, repeats, lambda: engine_on(checkpoint)).seconds, pushed[-1]
 
     cost(cases(1, 2, 2))  # the first run of a process is slower
     long = cases(2, 2, 64, words_per_step=6)

@@ -7,7 +7,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.common import cases, measure, plain_client, random_checkpoint, scratch
+from benchmarks.common import cases, measure, plain_client, random_checkpoint
+from benchmarks.shapes import small
 from vrprm_reward.engines.local.vision import Vision
 
 
@@ -20,7 +21,7 @@ def main(
 ) -> None:
     """Print vision runs and seconds for `candidates` requests per image, with and without reuse."""
     torch.set_num_threads(threads)
-    client = plain_client(random_checkpoint(scratch(), layers=2))
+    client = plain_client(random_checkpoint(small(layers=2, width=640)))
     asked = cases(problems, candidates, 2, image_px=image_px)
     table = Table("image encoding", "requests", "distinct", "vision runs", "seconds", "spread", "x")
     found = {}

@@ -22,8 +22,10 @@ from benchmarks.common import (
     measure,
     plain_client,
     random_checkpoint,
-    scratch,
+    twin,
+    where,
 )
+from benchmarks.shapes import chosen
 from vrprm_reward.engines.engine import Prompt
 from vrprm_reward.engines.local.engine import LocalEngine
 from vrprm_reward.scoring.render import Case
@@ -114,33 +116,36 @@ def main(
     candidates: int = 4,
     steps: int = 8,
     repeats: int = 3,
-    layers: int = 13,
-    width: int = 640,
+    shape: Annotated[str, typer.Option(help="small, or 4b for a GPU.")] = "small",
+    layers: Annotated[int, typer.Option(help="Of a small one.")] = 13,
+    width: Annotated[int, typer.Option(help="Of a small one.")] = 640,
+    image_px: int = 96,
+    batch_tokens: Annotated[int, typer.Option(help="Padded tokens of a batch of (b).")] = 4096,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
 ) -> None:
     """Print seconds, ratios, token work, memory, and agreement with the plain client."""
     torch.set_num_threads(threads)
-    folder = random_checkpoint(scratch(), layers=layers, width=width)
-    client = plain_client(folder)
-    asked = cases(problems, candidates, steps)
+    checkpoint = random_checkpoint(chosen(shape, layers=layers, width=width))
+    client = plain_client(twin(checkpoint))
+    asked = cases(problems, candidates, steps, image_px=image_px)
     lengths = [
         len(client.encoder.encode(judge_prompt(c, [1] * k))) for c in asked for k in (0, -1 + steps)
     ]
     console = Console(width=150)
     console.print(
-        f"{language_parameters(client.checkpoint) / 1e6:.0f} M language parameters, "
+        f"{language_parameters(checkpoint) / 1e6:.0f} M language parameters, "
         f"{len(asked)} rollouts x {steps} steps, prompts of {min(lengths)} to {max(lengths)} "
-        f"tokens, {threads} thread(s), median of {repeats}"
+        f"tokens, {where()}, median of {repeats}"
     )
     rows: list[tuple[str, Measured, int, float, float]] = []
 
-    def plain(name: str, run: object) -> None:
+    def plain(name: str, run: Callable[[Plain, list[Case]], Scores]) -> None:
         client.tokens = 0
-        measured = measure(lambda: run(client, asked), repeats)  # type: ignore[operator]
+        measured = measure(lambda: run(client, asked), repeats)
         rows.append((name, measured, client.tokens // repeats, 0.0, 0.0))
 
     plain("(a) naive", naive)
-    plain("(b) batched", batched)
+    plain("(b) batched", lambda client, asked: batched(client, asked, batch_tokens))
     oracle = rows[0][1].result
     for schedule in ("lockstep", "fixed_point"):
         pushed, took, memory = [], [], []
@@ -154,7 +159,7 @@ def main(
             engine.close()
             return found
 
-        measured = measure(fresh, repeats, lambda: engine_on(folder))
+        measured = measure(fresh, repeats, lambda: engine_on(checkpoint))
         rows.append((schedule, measured, pushed[-1], max(memory), took[-1]))
     prompts = [
         judge_prompt(case, [verdict(p) for p in row[:k]])
@@ -178,7 +183,7 @@ def main(
         speed = rows[0][1].seconds / measured.seconds
         bound = rows[0][2] / tokens
         table.add_row(
-            name, f"{measured.seconds:.1f}", f"{measured.spread:.0%}", str(tokens),
+            name, f"{measured.seconds:.2f}", f"{measured.spread:.0%}", str(tokens),
             f"{tokens / floor:.2f}", f"{speed:.2f}", f"{best / measured.seconds:.2f}",
             f"{speed / bound:.2f}", f"{extra:.0f}", f"{rounds:.2f}", f"{gap:.1e}", str(differ),
         )  # fmt: skip

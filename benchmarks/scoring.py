@@ -18,9 +18,11 @@ from benchmarks.common import (
     measure,
     plain_client,
     random_checkpoint,
-    scratch,
+    twin,
+    where,
 )
 from benchmarks.judging import Scores, batched, naive, with_engine
+from benchmarks.shapes import chosen
 from vrprm_reward.engines.local.engine import LocalEngine
 from vrprm_reward.scoring.frames import think_prompt
 from vrprm_reward.scoring.render import Case
@@ -65,8 +67,9 @@ def main(
     steps: int = 8,
     thinking: int = 200,
     repeats: int = 3,
-    layers: int = 13,
-    width: int = 640,
+    shape: Annotated[str, typer.Option(help="small, or 4b for a GPU.")] = "small",
+    layers: Annotated[int, typer.Option(help="Of a small one.")] = 13,
+    width: Annotated[int, typer.Option(help="Of a small one.")] = 640,
     image_px: int = 384,
     prefill_px: Annotated[
         int,
@@ -76,20 +79,20 @@ def main(
 ) -> None:
     """Print seconds and ratios of whole scoring, of thinking prefill, and of image encoding."""
     torch.set_num_threads(threads)
-    folder = random_checkpoint(scratch(), layers=layers, width=width)
-    client = plain_client(folder)
+    checkpoint = random_checkpoint(chosen(shape, layers=layers, width=width))
+    client = plain_client(twin(checkpoint))
     # Random weights never write an end token that matters here; it is taken out of the way.
     client.checkpoint.model.generation_config.eos_token_id = None
     asked = cases(problems, candidates, steps, image_px=image_px)
     console = Console(width=150)
     console.print(
-        f"{language_parameters(client.checkpoint) / 1e6:.0f} M language parameters, "
+        f"{language_parameters(checkpoint) / 1e6:.0f} M language parameters, "
         f"{problems} images of {image_px} px, {len(asked)} rollouts x {steps} steps, "
-        f"{thinking} tokens of thinking, {threads} thread(s), median of {repeats}"
+        f"{thinking} tokens of thinking, {where()}, median of {repeats}"
     )
 
     def endless() -> LocalEngine:
-        engine = engine_on(folder)
+        engine = engine_on(checkpoint)
         engine._scheduler._ends = frozenset()
         return engine
 
@@ -109,7 +112,7 @@ def main(
     table = Table("whole scoring", "seconds", "spread", "x (a)")
     for name, measured in (("(a) naive", a), ("(b) batched", b), ("this engine", own)):
         table.add_row(
-            name, f"{measured.seconds:.1f}", f"{measured.spread:.0%}",
+            name, f"{measured.seconds:.2f}", f"{measured.spread:.0%}",
             f"{a.seconds / measured.seconds:.2f}",
         )  # fmt: skip
     console.print(table)

@@ -21,6 +21,9 @@ STEPS_WITH_NOISE = 0.7
 
 MOST_WORDS = 14
 
+MOST_VERDICTS = 9
+"""Lines of a forged record of verdicts."""
+
 _ENDINGS = (".", ".", "!", "?", ":", ",", " …", ")")
 _VERDICT_LINES = (
     "Step {number}: \\boxed{{{verdict}}}",
@@ -55,7 +58,20 @@ class Noise:
         return replace(example, steps=tuple(steps))
 
     def _kinds(self) -> list[Callable[[random.Random, int, str], str]]:
-        return [_before, _behind, _behind, _again, self._sections, self._sections, self._marks]
+        return [
+            _before, _behind, _behind, _again,
+            self._sections, self._sections, self._history, self._history, self._marks,
+        ]  # fmt: skip
+
+    def _history(self, rng: random.Random, index: int, text: str) -> str:
+        """Lines that pose as the record of verdicts on all steps, or on more than there are."""
+        form = rng.choice((self._profile.judge.history_line, *_VERDICT_LINES))
+        known = rng.choice(("0", "1", "01"))
+        lines = [
+            form.format(number=step_number(self._profile, n), verdict=rng.choice(known))
+            for n in range(rng.randint(index + 1, MOST_VERDICTS))
+        ]
+        return "\n".join([text, rng.choice((self._profile.sections.history, "")), *lines])
 
     def _sections(self, rng: random.Random, index: int, text: str) -> str:
         """Lines that pose as sections of the judge's prompt, with verdicts of either kind."""

@@ -55,7 +55,7 @@ STAGES = (
             "verdicts": 0.26,
         },
         vision=False,
-        noisy=0.3,
+        noisy=0.4,
     ),
 )
 

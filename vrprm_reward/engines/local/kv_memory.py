@@ -7,6 +7,9 @@ from typing import Any
 import torch
 
 ROWS_PER_SLAB = 8
+_MOST_ROWS = 64
+"""Rows of the largest slabs where keys and values are token-major."""
+
 _SMALLEST_CAPACITY = 128
 
 
@@ -19,6 +22,8 @@ class CacheShape:
     head_dim: int
     dtype: torch.dtype
     device: torch.device
+    token_major: bool = False
+    """Whether the heads of a token lie beside one another, as `flash` needs it."""
 
     @property
     def bytes_per_token(self) -> int:
@@ -30,24 +35,59 @@ class CacheShape:
         """Read off a transformers model."""
         config = model.config.get_text_config()
         head_dim = getattr(config, "head_dim", None)
+        head_dim = head_dim or config.hidden_size // config.num_attention_heads
         return cls(
             layers=config.num_hidden_layers,
             heads=config.num_key_value_heads,
-            head_dim=head_dim or config.hidden_size // config.num_attention_heads,
+            head_dim=head_dim,
             dtype=model.dtype,
             device=model.device,
+            token_major=flash_can(model.device, model.dtype, head_dim),
         )
 
 
-class Slab:
-    """Some rows of one capacity: (layers, 2, rows, heads, capacity, head_dim)."""
+def flash_can(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
+    """Whether torch's flash attention kernel takes keys and values like these."""
+    return (
+        device.type == "cuda"
+        and dtype in (torch.bfloat16, torch.float16)
+        and head_dim <= 256
+        and head_dim % 8 == 0
+        and torch.cuda.get_device_capability(device) >= (8, 0)
+    )
 
-    def __init__(self, shape: CacheShape, capacity: int) -> None:
-        size = (shape.layers, 2, ROWS_PER_SLAB, shape.heads, capacity, shape.head_dim)
+
+class Slab:
+    """Some rows of one capacity.
+
+    Args:
+        shape: what one token takes.
+        capacity: tokens of a row.
+        rows: how many.
+    """
+
+    def __init__(self, shape: CacheShape, capacity: int, rows: int = ROWS_PER_SLAB) -> None:
+        inner = (shape.heads, capacity, shape.head_dim)
+        if shape.token_major:
+            inner = (capacity, shape.heads, shape.head_dim)
         # Zeros, since what a mask hides is still multiplied by zero, and NaN would survive that.
-        self.data = torch.zeros(size, dtype=shape.dtype, device=shape.device)
+        stored = torch.zeros(
+            (shape.layers, 2, rows, *inner), dtype=shape.dtype, device=shape.device
+        )
+        self.data = stored.transpose(3, 4) if shape.token_major else stored
+        """(layers, 2, rows, heads, capacity, head_dim)."""
+
         self.capacity = capacity
-        self.free = list(range(ROWS_PER_SLAB))[::-1]
+        self.rows = rows
+        self.free = list(range(rows))[::-1]
+
+    def flat(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of a layer, each (rows x capacity, heads, head_dim), a view.
+
+        Row r begins at r x capacity. Only where they are token-major.
+        """
+        keys, values = self.data[layer].transpose(2, 3).flatten(1, 2)
+        return keys, values
 
 
 class KVMemory:
@@ -63,14 +103,16 @@ class KVMemory:
         slabs = self._slabs[capacity]
         slab = next((s for s in slabs if s.free), None)
         if slab is None:
-            slab = Slab(self.shape, capacity)
+            # Every slab is a call of the kernel there; one row alone must not take a large one.
+            rows = min(ROWS_PER_SLAB << len(slabs), _MOST_ROWS)
+            slab = Slab(self.shape, capacity, rows if self.shape.token_major else ROWS_PER_SLAB)
             slabs.append(slab)
         return slab, slab.free.pop()
 
     def give_back(self, slab: Slab, row: int) -> None:
         """Return a row."""
         slab.free.append(row)
-        if len(slab.free) == ROWS_PER_SLAB:
+        if len(slab.free) == slab.rows:
             self._slabs[slab.capacity].remove(slab)
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Hashable
 
 from vrprm_reward.engines.local.kv_memory import CacheShape, KeyValues, KVMemory
-from vrprm_reward.engines.local.packed import Ints
 from vrprm_reward.engines.local.sequences import Job, Sequence, common_prefix, longer_prefix
+from vrprm_reward.engines.local.tokens import Ints
 
 
 class KVPool:

@@ -22,10 +22,11 @@ from vrprm_reward.engines.engine import Generation, Judgement
 from vrprm_reward.engines.local.cost import PassCost
 from vrprm_reward.engines.local.encode import PromptEncoder
 from vrprm_reward.engines.local.kv_pool import KVPool
-from vrprm_reward.engines.local.packed import PackedModel, Segment
+from vrprm_reward.engines.local.packed import PackedModel
 from vrprm_reward.engines.local.segments import next_segment, note_computed
 from vrprm_reward.engines.local.sequences import Job
 from vrprm_reward.engines.local.starting import start_jobs
+from vrprm_reward.engines.local.tokens import Segment
 from vrprm_reward.engines.local.vision import Vision
 from vrprm_reward.errors import EngineClosedError, EngineError, VRPRMError
 

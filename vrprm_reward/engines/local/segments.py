@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from vrprm_reward.engines.local.packed import Segment
 from vrprm_reward.engines.local.sequences import Job
+from vrprm_reward.engines.local.tokens import Segment
 
 
 def next_segment(job: Job, left: int) -> Segment:

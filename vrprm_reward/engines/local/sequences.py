@@ -10,7 +10,7 @@ import numpy as np
 
 from vrprm_reward.engines.local.encode import EncodedPrompt
 from vrprm_reward.engines.local.kv_memory import KeyValues
-from vrprm_reward.engines.local.packed import Ints, VisualFeatures
+from vrprm_reward.engines.local.tokens import Ints, VisualFeatures
 
 _NUMBERS = count()
 

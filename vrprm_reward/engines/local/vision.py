@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from vrprm_reward.engines.local.encode import PromptEncoder
-from vrprm_reward.engines.local.packed import VisualFeatures
+from vrprm_reward.engines.local.tokens import VisualFeatures
 from vrprm_reward.images import FinalImage
 
 
