@@ -11,6 +11,7 @@ from PIL import Image
 from tests.engines.test_local_engine import TEMPLATE, WORDS, Oracle, gather, prompts
 from vrprm_reward import load_process_reward, load_profile
 from vrprm_reward.engines.engine import Message, Prompt
+from vrprm_reward.engines.local import kv_memory
 from vrprm_reward.engines.local.engine import LocalEngine
 from vrprm_reward.engines.local.options import LocalOptions
 from vrprm_reward.errors import EngineError
@@ -183,6 +184,43 @@ def test_running_out_of_memory_halves_the_passes_and_loses_nothing(
     for asked, found in zip(rollouts, answers, strict=True):
         assert_equals_oracle(oracle, asked, found)
     assert engine.stats.halvings >= 3
+    assert sum("out of memory" in r.message for r in caplog.records) == 1
+
+
+async def think(engine, prompt):
+    share = object()
+    answer = await engine.generate(prompt, max_tokens=40, stop=None, share=share)
+    engine.release(share)
+    return answer
+
+
+@pytest.mark.parametrize("slabs", [1, 2])
+def test_keys_and_values_without_memory_wait_for_others_and_nothing_is_lost(
+    load, oracle, monkeypatch, caplog, slabs
+):
+    engine = load()
+    memory = engine._scheduler._pool._memory
+    monkeypatch.setattr(kv_memory, "ROWS_PER_SLAB", 2)
+    take = memory.take
+
+    def limited(tokens):
+        # While a row is exchanged for a larger one, both are taken.
+        if sum(map(len, memory._slabs.values())) > slabs and not any(
+            slab.free for slab in memory._slabs[kv_memory._capacity_for(tokens)]
+        ):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return take(tokens)
+
+    monkeypatch.setattr(memory, "take", limited)
+    rollouts = growing_prompts(rollouts=8, steps=3)
+    thinking = [asked[0] for asked in rollouts]
+    with caplog.at_level(logging.WARNING):
+        answers = judge_in_lockstep(engine, rollouts)
+        texts = gather(engine, [think(engine, prompt) for prompt in thinking])
+    for asked, found in zip(rollouts, answers, strict=True):
+        assert_equals_oracle(oracle, asked, found)
+    assert [t.text for t in texts] == [oracle.generate(p, 40) for p in thinking]
+    assert engine.stats.halvings > 0
     assert sum("out of memory" in r.message for r in caplog.records) == 1
 
 

@@ -91,10 +91,16 @@ class Slab:
 
 
 class KVMemory:
-    """Hands out rows and takes them back. A slab whose rows are all back is freed."""
+    """Hands out rows and takes them back. A slab whose rows are all back is freed.
 
-    def __init__(self, shape: CacheShape) -> None:
+    Args:
+        shape: what one token takes.
+        budget: tokens that large slabs keep within.
+    """
+
+    def __init__(self, shape: CacheShape, budget: int) -> None:
         self.shape = shape
+        self.budget = budget
         self._slabs: dict[int, list[Slab]] = defaultdict(list)
 
     def take(self, tokens: int) -> tuple[Slab, int]:
@@ -103,11 +109,18 @@ class KVMemory:
         slabs = self._slabs[capacity]
         slab = next((s for s in slabs if s.free), None)
         if slab is None:
-            # Every slab is a call of the kernel there; one row alone must not take a large one.
-            rows = min(ROWS_PER_SLAB << len(slabs), _MOST_ROWS)
-            slab = Slab(self.shape, capacity, rows if self.shape.token_major else ROWS_PER_SLAB)
+            slab = Slab(self.shape, capacity, self._rows(capacity))
             slabs.append(slab)
         return slab, slab.free.pop()
+
+    def _rows(self, capacity: int) -> int:
+        """Rows of a new slab; more and more where every slab is a call of the kernel."""
+        if not self.shape.token_major:
+            return ROWS_PER_SLAB
+        taken = sum(s.rows * s.capacity for slabs in self._slabs.values() for s in slabs)
+        fitting = (self.budget - taken) // capacity
+        wanted = min(ROWS_PER_SLAB << len(self._slabs[capacity]), _MOST_ROWS)
+        return max(1, min(wanted, fitting))
 
     def give_back(self, slab: Slab, row: int) -> None:
         """Return a row."""

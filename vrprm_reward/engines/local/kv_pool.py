@@ -16,11 +16,19 @@ class KVPool:
     """
 
     def __init__(self, shape: CacheShape, *, budget: int) -> None:
-        self._memory = KVMemory(shape)
-        self.budget = budget
+        self._memory = KVMemory(shape, budget)
         self._sequences: dict[Hashable, Sequence] = {}
         self._clock = 0
         self.reserved = 0
+
+    @property
+    def budget(self) -> int:
+        """Tokens that may be cached at one time."""
+        return self._memory.budget
+
+    @budget.setter
+    def budget(self, tokens: int) -> None:
+        self._memory.budget = tokens
 
     def get(self, share: Hashable) -> Sequence | None:
         """The sequence of a share, if it has one."""
@@ -85,6 +93,13 @@ class KVPool:
         sequence = self._sequences.get(share)
         if sequence is not None:
             sequence.released = True
+
+    def take_back(self, job: Job) -> None:
+        """Drop the sequence that a job fills; the job is as it was before it began."""
+        assert job.sequence is not None
+        self._drop(job.sequence)
+        job.sequence, job.done, job.behind = None, 0, None
+        job.written.clear()
 
     def clear_idle(self) -> None:
         """Drop every sequence that nobody is using now."""

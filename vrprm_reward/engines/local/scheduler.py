@@ -52,6 +52,7 @@ class Stats:
     """Time without any work to do, or waiting for company."""
 
     halvings: int = 0
+    """How often passes or the cache were made smaller for want of memory."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,8 @@ class Scheduler:
                 if segments:
                     self._pass(segments, jobs)
             except Exception as error:  # noqa: BLE001  the thread serves other callers
-                self._fail([*self._running, *self._waiting], error)
+                if not _is_out_of_memory(error) or not self._put_back():
+                    self._fail([*self._running, *self._waiting], error)
             # What ended may have made room or left a prefix for what waits.
             self._retry = bool(self._waiting)
         self._fail(
@@ -329,12 +331,38 @@ class Scheduler:
             if job.future.set_running_or_notify_cancel():
                 job.future.set_exception(_as_engine_error(error))
 
+    # --- running out of memory ----------------------------------------------------------------
+
+    def _put_back(self) -> bool:
+        """Keys and values found no memory: let the younger half of what fills sequences wait.
+
+        What is put back begins again later and answers the same. False: there is nothing to put
+        back, and nothing to make smaller.
+        """
+        # The call that failed may have begun some of the jobs before.
+        self._waiting = [job for job in self._waiting if job.sequence is None]
+        fillers = sorted((job for job in self._running if job.keep), key=lambda job: job.rank)
+        younger = fillers[(len(fillers) + 1) // 2 :]
+        if not younger:
+            return self._halve()
+        for job in younger:
+            self._running.remove(job)
+            self._pool.take_back(job)
+            self._waiting.append(job)
+        # Nobody begins before somebody has ended, so that those left get on.
+        self._shrink(self._pass_tokens, self._pool.reserved)
+        return True
+
     def _halve(self) -> bool:
         """Make passes and cache half as large. False when they are as small as they may be."""
         if self._pass_tokens // 2 < SMALLEST_PASS:
             return False
-        self._pass_tokens //= 2
-        self._pool.budget = max(self._pool.budget // 2, self._pool.reserved // 2)
+        self._shrink(self._pass_tokens // 2, max(self._pool.budget // 2, self._pool.reserved // 2))
+        return True
+
+    def _shrink(self, pass_tokens: int, cache_tokens: int) -> None:
+        self._pass_tokens = pass_tokens
+        self._pool.budget = cache_tokens
         self._pool.clear_idle()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -346,7 +374,6 @@ class Scheduler:
                 self._pool.budget,
             )
         self.stats.halvings += 1
-        return True
 
 
 def _is_out_of_memory(error: Exception) -> bool:
