@@ -72,7 +72,7 @@ class Flash:
         q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
         outputs = []
         for call in self._calls:
-            keys, values = call.slab.flat(layer)
+            keys, values = call.slab.flat[layer]
             some = (q[call.tokens], k[call.tokens], v[call.tokens])
             if call.keep:
                 keys.index_copy_(0, call.places, some[1])

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 ROWS_PER_SLAB = 8
-_MOST_ROWS = 64
-"""Rows of the largest slabs where keys and values are token-major."""
+_ROWS_OF_MORE = 64
+"""Rows of the second slab of a capacity and of further ones, where keys and values are
+token-major: every slab is a call of the kernel there."""
 
 _SMALLEST_CAPACITY = 128
 
@@ -77,17 +78,13 @@ class Slab:
         self.data = stored.transpose(3, 4) if shape.token_major else stored
         """(layers, 2, rows, heads, capacity, head_dim)."""
 
+        self.flat = stored.flatten(2, 3)
+        """(layers, 2, rows x capacity, heads, head_dim), the same memory, if token-major: row r
+        begins at r x capacity."""
+
         self.capacity = capacity
         self.rows = rows
         self.free = list(range(rows))[::-1]
-
-    def flat(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values of a layer, each (rows x capacity, heads, head_dim), a view.
-
-        Row r begins at r x capacity. Only where they are token-major.
-        """
-        keys, values = self.data[layer].transpose(2, 3).flatten(1, 2)
-        return keys, values
 
 
 class KVMemory:
@@ -114,12 +111,12 @@ class KVMemory:
         return slab, slab.free.pop()
 
     def _rows(self, capacity: int) -> int:
-        """Rows of a new slab; more and more where every slab is a call of the kernel."""
+        """Rows of a new slab, within the budget."""
         if not self.shape.token_major:
             return ROWS_PER_SLAB
         taken = sum(s.rows * s.capacity for slabs in self._slabs.values() for s in slabs)
         fitting = (self.budget - taken) // capacity
-        wanted = min(ROWS_PER_SLAB << len(self._slabs[capacity]), _MOST_ROWS)
+        wanted = _ROWS_OF_MORE if self._slabs[capacity] else ROWS_PER_SLAB
         return max(1, min(wanted, fitting))
 
     def give_back(self, slab: Slab, row: int) -> None:

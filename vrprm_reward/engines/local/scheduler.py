@@ -379,7 +379,11 @@ class Scheduler:
 def _is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+
+
+_NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
+"""Of torch's CPU allocator, of CUDA outside torch's allocator, of cuBLAS and cuDNN."""
 
 
 def _as_engine_error(error: Exception) -> VRPRMError:
