@@ -6,7 +6,7 @@ The model is used as everybody uses it: through the scorer, with its own thinkin
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -19,6 +19,7 @@ from vrprm_reward.demo import world
 from vrprm_reward.demo.recipe import PROFILES
 from vrprm_reward.demo.scene import PLACES
 from vrprm_reward.process_reward import DEMO, ProcessReward, load_process_reward
+from vrprm_reward.scoring.profile import Profile, load_profile
 from vrprm_reward.scoring.scorer import VRPRMScorer
 from vrprm_reward.steps import join_steps
 from vrprm_reward.types import Problem, ProcessScore, Rollout, Usage
@@ -132,7 +133,9 @@ def evaluate(
     profile: Annotated[str, typer.Option(help="Name or path of a profile.")] = "demo",
     rollouts: Annotated[int, typer.Option(help="How many held-out rollouts.")] = 500,
     schedule: Annotated[str, typer.Option(help="lockstep or fixed_point.")] = "lockstep",
-    frames: Annotated[bool, typer.Option(help="One line for each frame instead.")] = False,
+    frames: Annotated[
+        bool, typer.Option(help="One line for each frame instead, with thinking and without.")
+    ] = False,
 ) -> None:
     """Print held-out figures, with the right images and with images shuffled between problems."""
     examples = held_out(rollouts)
@@ -140,8 +143,8 @@ def evaluate(
     console = Console()
     console.width = max(console.width, TABLE_WIDTH)
     if frames:
-        for name in PROFILES:
-            reward = load_process_reward(model, profile=name, schedule=schedule)  # type: ignore[arg-type]
+        for name, spoken in _frames():
+            reward = load_process_reward(model, profile=spoken, schedule=schedule)  # type: ignore[arg-type]
             found, _ = measure(reward, examples, [rollout_of(example) for example in examples])
             table.add_row(name, *_cells(found))
             if isinstance(reward, VRPRMScorer):
@@ -159,6 +162,19 @@ def evaluate(
     console.print(_by("planted error", names, examples, scores))
     console.print(f"Cells described as they are: {cells_noted_right(examples, scores):.4f}")
 
+
+def _frames() -> Iterator[tuple[str, Profile]]:
+    """What the checkpoint was taught, and the same without thinking, which it was not."""
+    pixels = {"pixels": load_profile(DEMO).pixels}
+    for name in PROFILES:
+        yield name, load_profile(name).model_copy(update=pixels)
+    for name in WITHOUT_THINKING:
+        profile = load_profile(name).model_copy(update=pixels)
+        yield f"{name}, no thinking", profile.model_copy(update={"think": None})
+
+
+WITHOUT_THINKING = ("answer_block", "multi_turn", "score_list")
+"""Packaged profiles whose frame also judges with the picture before it and nothing else."""
 
 _COLUMNS = (
     "profile", "steps", "macro-F1", "ECE", "unscored", "rounds", "prompt tokens", "thinking tokens",
