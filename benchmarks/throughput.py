@@ -71,6 +71,9 @@ def main(
         seconds = time.monotonic() - began
         stats, cost = engine.stats, engine._scheduler.cost
         engine.close()
+        del engine  # and its keys and values, before the next one looks at free memory
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
         table.add_row(
             name, f"{seconds:.2f}", f"{len(asked) / seconds:.1f}", f"{stats.tokens / seconds:.0f}",
             str(stats.passes), f"{1 - stats.seconds_in_model / seconds:.0%}",

@@ -1,40 +1,17 @@
 """What the local engine computes once, and that doing so changes no answer."""
 
 import asyncio
-import logging
 import random
 
 import pytest
 import torch
 from PIL import Image
 
-from tests.engines.test_local_engine import TEMPLATE, WORDS, Oracle, gather, prompts
+from tests.engines.test_local_engine import WORDS, gather, prompts
 from vrprm_reward import load_process_reward, load_profile
 from vrprm_reward.engines.engine import Message, Prompt
-from vrprm_reward.engines.local import kv_memory
-from vrprm_reward.engines.local.engine import LocalEngine
 from vrprm_reward.engines.local.options import LocalOptions
-from vrprm_reward.errors import EngineError
 from vrprm_reward.images import PixelLimits, final_pixels
-
-
-@pytest.fixture(scope="module")
-def oracle(random_qwen3_vl):
-    return Oracle(random_qwen3_vl)
-
-
-@pytest.fixture
-def load(random_qwen3_vl):
-    engines = []
-
-    def load_engine(**options):
-        options = LocalOptions(**options)
-        engines.append(LocalEngine.load(random_qwen3_vl, template=TEMPLATE, options=options))
-        return engines[-1]
-
-    yield load_engine
-    for engine in engines:
-        engine.close()
 
 
 def words(rng, count):
@@ -152,90 +129,6 @@ def test_the_image_cache_keeps_to_its_size(load):
     gather(engine, [engine.judge(asked[0], share=i) for i, asked in enumerate(rollouts)])
     assert engine._vision._bytes == 0
     assert engine.images_encoded >= 1
-
-
-def out_of_memory_beyond(model, limit, error):
-    run = model.run
-
-    def limited(segments):
-        if sum(len(s.ids) for s in segments) > limit:
-            raise error
-        return run(segments)
-
-    return limited
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory"),
-        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
-        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
-    ],
-)
-def test_running_out_of_memory_halves_the_passes_and_loses_nothing(
-    load, oracle, monkeypatch, caplog, error
-):
-    engine = load(pass_tokens=2048)
-    model = engine._scheduler._model
-    monkeypatch.setattr(model, "run", out_of_memory_beyond(model, 300, error))
-    rollouts = growing_prompts(rollouts=8, steps=3)
-    with caplog.at_level(logging.WARNING):
-        answers = judge_in_lockstep(engine, rollouts)
-    for asked, found in zip(rollouts, answers, strict=True):
-        assert_equals_oracle(oracle, asked, found)
-    assert engine.stats.halvings >= 3
-    assert sum("out of memory" in r.message for r in caplog.records) == 1
-
-
-async def think(engine, prompt):
-    share = object()
-    answer = await engine.generate(prompt, max_tokens=40, stop=None, share=share)
-    engine.release(share)
-    return answer
-
-
-@pytest.mark.parametrize("slabs", [1, 2])
-def test_keys_and_values_without_memory_wait_for_others_and_nothing_is_lost(
-    load, oracle, monkeypatch, caplog, slabs
-):
-    engine = load()
-    memory = engine._scheduler._pool._memory
-    monkeypatch.setattr(kv_memory, "ROWS_PER_SLAB", 2)
-    take = memory.take
-
-    def limited(tokens):
-        # While a row is exchanged for a larger one, both are taken.
-        if sum(map(len, memory._slabs.values())) > slabs and not any(
-            slab.free for slab in memory._slabs[kv_memory._capacity_for(tokens)]
-        ):
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return take(tokens)
-
-    monkeypatch.setattr(memory, "take", limited)
-    rollouts = growing_prompts(rollouts=8, steps=3)
-    thinking = [asked[0] for asked in rollouts]
-    with caplog.at_level(logging.WARNING):
-        answers = judge_in_lockstep(engine, rollouts)
-        texts = gather(engine, [think(engine, prompt) for prompt in thinking])
-    for asked, found in zip(rollouts, answers, strict=True):
-        assert_equals_oracle(oracle, asked, found)
-    assert [t.text for t in texts] == [oracle.generate(p, 40) for p in thinking]
-    assert engine.stats.halvings > 0
-    assert sum("out of memory" in r.message for r in caplog.records) == 1
-
-
-def test_memory_that_is_out_for_good_fails_the_calls_and_not_the_engine(load, monkeypatch):
-    engine = load(pass_tokens=128)
-    model = engine._scheduler._model
-    error = torch.OutOfMemoryError("CUDA out of memory")
-    prompt = growing_prompts(rollouts=1, steps=1)[0][0]
-    with monkeypatch.context() as patch:
-        patch.setattr(model, "run", out_of_memory_beyond(model, 0, error))
-        (answer,) = gather(engine, [engine.judge(prompt, share=0)])
-    assert isinstance(answer, EngineError)
-    (answer,) = gather(engine, [engine.judge(prompt, share=1)])
-    assert answer.prompt_tokens > 0
 
 
 def test_cancelling_half_of_a_hundred_calls_loses_none_of_the_others(load, oracle):

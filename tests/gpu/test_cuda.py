@@ -97,8 +97,9 @@ def test_a_deterministic_engine_gives_the_same_bits_again():
     assert [s.thinking for s in first] == [s.thinking for s in second]
 
 
-def test_running_out_of_memory_loses_nothing(on_the_gpu, caplog):
-    options = LocalOptions(device="cuda", dtype="float32")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_running_out_of_memory_loses_nothing(on_the_gpu, caplog, dtype):
+    options = LocalOptions(device="cuda", dtype=dtype)
     reward = load_process_reward("demo", schedule="lockstep", local=options)
     many = [rollout_of(example) for example in EXAMPLES] * 4  # keys and values need most
     reward.score(many[:1])
@@ -117,6 +118,7 @@ def test_running_out_of_memory_loses_nothing(on_the_gpu, caplog):
         reward.close()
     assert "out of memory" in caplog.text
     assert [score.detail for score in scores if not score.scored] == []
-    first = scores[: len(EXAMPLES)]
-    assert [s.judgements for s in first] == [s.judgements for s in on_the_gpu]
-    assert furthest(first, on_the_gpu) < 1e-3
+    if dtype == "float32":  # in bfloat16, what shares a pass changes the last digits
+        first = scores[: len(EXAMPLES)]
+        assert [s.judgements for s in first] == [s.judgements for s in on_the_gpu]
+        assert furthest(first, on_the_gpu) < 1e-3

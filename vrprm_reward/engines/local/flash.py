@@ -17,7 +17,11 @@ from vrprm_reward.engines.local.tokens import Ints, Segment
 
 def order(segments: Sequence[Segment]) -> list[int]:
     """Indices of segments in the order that `Flash` needs: slab by slab, branches behind."""
-    return sorted(range(len(segments)), key=lambda i: _group(segments[i]))
+    first: dict[tuple[bool, int], int] = {}
+    for index, segment in enumerate(segments):
+        first.setdefault(_group(segment), index)
+    groups = [_group(segment) for segment in segments]
+    return sorted(range(len(segments)), key=lambda i: (groups[i][0], first[groups[i]]))
 
 
 def _group(segment: Segment) -> tuple[bool, int]:
@@ -162,7 +166,8 @@ def varlen(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention of sequences of any lengths in one call of torch's flash attention kernel.
 
-    It is called directly: `torch.nn.attention.varlen` has `seqused_k` from torch 2.12 on only.
+    It is called directly: `torch.nn.attention.varlen` is there from torch 2.10 on, but has no
+    `seqused_k` before 2.12.
 
     Args:
         query: (tokens, heads, head_dim).

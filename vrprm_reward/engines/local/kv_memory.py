@@ -51,6 +51,8 @@ def flash_can(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
     """Whether torch's flash attention kernel takes keys and values like these."""
     return (
         device.type == "cuda"
+        and torch.version.hip is None
+        and torch.__version__ >= "2.10"
         and dtype in (torch.bfloat16, torch.float16)
         and head_dim <= 256
         and head_dim % 8 == 0
@@ -106,18 +108,24 @@ class KVMemory:
         slabs = self._slabs[capacity]
         slab = next((s for s in slabs if s.free), None)
         if slab is None:
-            slab = Slab(self.shape, capacity, self._rows(capacity))
+            slab = self._new_slab(capacity)
             slabs.append(slab)
         return slab, slab.free.pop()
 
-    def _rows(self, capacity: int) -> int:
-        """Rows of a new slab, within the budget."""
-        if not self.shape.token_major:
-            return ROWS_PER_SLAB
-        taken = sum(s.rows * s.capacity for slabs in self._slabs.values() for s in slabs)
-        fitting = (self.budget - taken) // capacity
-        wanted = _ROWS_OF_MORE if self._slabs[capacity] else ROWS_PER_SLAB
-        return max(1, min(wanted, fitting))
+    def _new_slab(self, capacity: int) -> Slab:
+        """As many rows as are wanted within the budget, or one where memory has only that."""
+        rows = ROWS_PER_SLAB
+        if self.shape.token_major:
+            taken = sum(s.rows * s.capacity for slabs in self._slabs.values() for s in slabs)
+            fitting = (self.budget - taken) // capacity
+            rows = _ROWS_OF_MORE if self._slabs[capacity] else ROWS_PER_SLAB
+            rows = max(1, min(rows, fitting))
+        try:
+            return Slab(self.shape, capacity, rows)
+        except torch.OutOfMemoryError:
+            if rows == 1:
+                raise
+            return Slab(self.shape, capacity, 1)
 
     def give_back(self, slab: Slab, row: int) -> None:
         """Return a row."""

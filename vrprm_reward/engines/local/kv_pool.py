@@ -114,7 +114,8 @@ class KVPool:
             if self.reserved + extra <= self.budget:
                 return True
             self._drop(victim)
-        return self.reserved + extra <= self.budget or not self._sequences
+        alone = all(sequence is for_sequence for sequence in self._sequences.values())
+        return alone or self.reserved + extra <= self.budget
 
     def _drop(self, sequence: Sequence) -> None:
         del self._sequences[sequence.share]

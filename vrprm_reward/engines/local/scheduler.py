@@ -6,7 +6,6 @@ longest. A prompt starts behind the longest prefix that any sequence has compute
 another prompt is just computing a prefix that is worth having, it waits for it.
 """
 
-import logging
 import queue
 import threading
 import time
@@ -22,6 +21,7 @@ from vrprm_reward.engines.engine import Generation, Judgement
 from vrprm_reward.engines.local.cost import PassCost
 from vrprm_reward.engines.local.encode import PromptEncoder
 from vrprm_reward.engines.local.kv_pool import KVPool
+from vrprm_reward.engines.local.limits import Limits, is_out_of_memory
 from vrprm_reward.engines.local.packed import PackedModel
 from vrprm_reward.engines.local.segments import next_segment, note_computed
 from vrprm_reward.engines.local.sequences import Job
@@ -29,11 +29,6 @@ from vrprm_reward.engines.local.starting import start_jobs
 from vrprm_reward.engines.local.tokens import Segment
 from vrprm_reward.engines.local.vision import Vision
 from vrprm_reward.errors import EngineClosedError, EngineError, VRPRMError
-
-_log = logging.getLogger(__name__)
-
-SMALLEST_PASS = 64
-"""Tokens of a forward pass below which the budget is not halved any further."""
 
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.001, 0.03
 """Seconds to wait for rows that are expected to ask again shortly."""
@@ -50,9 +45,6 @@ class Stats:
     seconds_in_model: float = 0.0
     seconds_waiting: float = 0.0
     """Time without any work to do, or waiting for company."""
-
-    halvings: int = 0
-    """How often passes or the cache were made smaller for want of memory."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +88,8 @@ class Scheduler:
         self._vision = vision
         self._encoder = encoder
         self._pool = pool
+        self._limits = Limits(pool, pass_tokens)
         self._ends = ends
-        self._pass_tokens = pass_tokens
         self._deterministic = deterministic
         self._inbox: queue.SimpleQueue[Job | _Release | _Expect | None] = queue.SimpleQueue()
         self._waiting: list[Job] = []
@@ -144,14 +136,12 @@ class Scheduler:
             try:
                 if self._deterministic:
                     self._waiting.sort(key=lambda job: job.rank)
-                self._waiting = start_jobs(
-                    self._waiting, self._running, self._pool, pass_tokens=self._pass_tokens
-                )
+                self._start()
                 segments, jobs = self._next_pass()
                 if segments:
                     self._pass(segments, jobs)
             except Exception as error:  # noqa: BLE001  the thread serves other callers
-                if not _is_out_of_memory(error) or not self._put_back():
+                if not is_out_of_memory(error) or not (self._put_back() or self._limits.halve()):
                     self._fail([*self._running, *self._waiting], error)
             # What ended may have made room or left a prefix for what waits.
             self._retry = bool(self._waiting)
@@ -159,6 +149,20 @@ class Scheduler:
             [*self._running, *self._waiting],
             EngineClosedError("the engine was closed while this was waiting"),
         )
+
+    def _start(self) -> None:
+        """Begin what can begin. Raises what `start_jobs` does, unless others can go on without."""
+        try:
+            start_jobs(
+                self._waiting, self._running, self._pool, pass_tokens=self._limits.pass_tokens
+            )
+        except Exception as error:
+            if not is_out_of_memory(error) or not self._running:
+                raise
+            self._limits.let_nobody_begin()
+        finally:
+            # In the order in which they asked, those included that were begun before it failed.
+            self._waiting = [job for job in self._waiting if job.sequence is None]
 
     # --- arrivals -----------------------------------------------------------------------------
 
@@ -212,7 +216,7 @@ class Scheduler:
 
     def _fills_a_pass(self) -> bool:
         """Whether the jobs that have begun have tokens enough for a pass."""
-        left = self._pass_tokens
+        left = self._limits.pass_tokens
         for job in self._running:
             left -= 1 if job.written else len(job) - job.done
             if left <= 0:
@@ -230,7 +234,7 @@ class Scheduler:
         """Rows that generate first, then prompts in order of arrival, up to the token budget."""
         segments: list[Segment] = []
         jobs: list[Job] = []
-        left = self._pass_tokens
+        left = self._limits.pass_tokens
         for job in sorted(self._running, key=lambda job: (not job.written, job.rank)):
             if left <= 0:
                 break
@@ -250,7 +254,7 @@ class Scheduler:
             try:
                 job.features = self._vision.features(job.prompt.images)
             except Exception as error:  # noqa: BLE001  the thread serves other callers
-                if not _is_out_of_memory(error) or not self._halve():
+                if not is_out_of_memory(error) or not self._limits.halve():
                     self._fail([job], error)
                 return False
         return True
@@ -261,7 +265,7 @@ class Scheduler:
             logits = self._model.run(segments)
             answers = logits.argmax(-1).tolist(), self._verdicts(logits)
         except Exception as error:  # noqa: BLE001  the thread serves other callers
-            if _is_out_of_memory(error) and self._halve():
+            if is_out_of_memory(error) and self._limits.halve():
                 return
             self._fail(jobs, error)
             return
@@ -271,6 +275,7 @@ class Scheduler:
         self.stats.passes += 1
         self.stats.tokens += tokens
         self.cost.note(tokens, self._last_pass)
+        self._limits.went_well()
         row = 0
         for segment, job in zip(segments, jobs, strict=True):
             note_computed(job, segment)
@@ -334,56 +339,20 @@ class Scheduler:
     # --- running out of memory ----------------------------------------------------------------
 
     def _put_back(self) -> bool:
-        """Keys and values found no memory: let the younger half of what fills sequences wait.
+        """A sequence found no memory to grow: let the younger half of those being filled wait.
 
         What is put back begins again later and answers the same. False: there is nothing to put
-        back, and nothing to make smaller.
+        back.
         """
-        # The call that failed may have begun some of the jobs before.
-        self._waiting = [job for job in self._waiting if job.sequence is None]
         fillers = sorted((job for job in self._running if job.keep), key=lambda job: job.rank)
         younger = fillers[(len(fillers) + 1) // 2 :]
-        if not younger:
-            return self._halve()
         for job in younger:
             self._running.remove(job)
             self._pool.take_back(job)
-            self._waiting.append(job)
-        # Nobody begins before somebody has ended, so that those left get on.
-        self._shrink(self._pass_tokens, self._pool.reserved)
-        return True
-
-    def _halve(self) -> bool:
-        """Make passes and cache half as large. False when they are as small as they may be."""
-        if self._pass_tokens // 2 < SMALLEST_PASS:
-            return False
-        self._shrink(self._pass_tokens // 2, max(self._pool.budget // 2, self._pool.reserved // 2))
-        return True
-
-    def _shrink(self, pass_tokens: int, cache_tokens: int) -> None:
-        self._pass_tokens = pass_tokens
-        self._pool.budget = cache_tokens
-        self._pool.clear_idle()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        if self.stats.halvings == 0:
-            _log.warning(
-                "out of memory: going on with at most %d tokens a pass and %d cached tokens; pass "
-                "a smaller pass_tokens or cache_tokens to start like that",
-                self._pass_tokens,
-                self._pool.budget,
-            )
-        self.stats.halvings += 1
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
-
-
-_NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
-"""Of torch's CPU allocator, of CUDA outside torch's allocator, of cuBLAS and cuDNN."""
+        if younger:
+            self._waiting = sorted([*younger, *self._waiting], key=lambda job: job.rank)
+            self._limits.let_nobody_begin()
+        return bool(younger)
 
 
 def _as_engine_error(error: Exception) -> VRPRMError:

@@ -12,9 +12,7 @@ from vrprm_reward.engines.local.sequences import (
 )
 
 
-def start_jobs(
-    waiting: list[Job], running: list[Job], pool: KVPool, *, pass_tokens: int
-) -> list[Job]:
+def start_jobs(waiting: list[Job], running: list[Job], pool: KVPool, *, pass_tokens: int) -> None:
     """Give sequences to the jobs that can have one; they are appended to `running`.
 
     Args:
@@ -23,21 +21,18 @@ def start_jobs(
         pool: where the sequences come from.
         pass_tokens: bound on the tokens of one forward pass.
 
-    Returns:
-        The jobs that go on waiting.
+    Raises:
+        torch.OutOfMemoryError: no memory for keys and values; jobs before that one have begun.
     """
     same_share = Counter(job.share for job in waiting)
-    refused = []
     full = False
     for job in waiting:
         newcomer = pool.get(job.share) is None
         siblings = same_share[job.share] - 1
         if (newcomer and full) or not _start(job, running, pool, siblings, pass_tokens):
             full = full or (newcomer and not pool.has_room(job.need))
-            refused.append(job)
         else:
             running.append(job)
-    return refused
 
 
 def _start(job: Job, running: list[Job], pool: KVPool, siblings: int, pass_tokens: int) -> bool:
