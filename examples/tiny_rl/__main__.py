@@ -138,14 +138,15 @@ def run_one(
 def pretrain_starts(
     name: Annotated[list[str] | None, typer.Argument(help="Starts; all if none.")] = None,
     root: Root = DEFAULT_ROOT,
+    anew: Annotated[bool, typer.Option(help="Also train the one that is packaged.")] = False,
 ) -> None:
     """Pre-train the policies to start from, and print what they are worth."""
-    _make_starts(_known(name or list(STARTS), STARTS), root)
+    _make_starts(_known(name or list(STARTS), STARTS), root, anew=anew)
 
 
-def _make_starts(names: list[str], root: Path) -> None:
+def _make_starts(names: list[str], root: Path, *, anew: bool = False) -> None:
     for name in names:
-        found = figures_of(make_start(name, root / STARTS_FOLDER, _tell))
+        found = figures_of(make_start(name, root / STARTS_FOLDER, _tell, anew=anew))
         shown = {
             key: round(found[key], 3)
             for key in ("sampled/final", "sampled/steps", "greedy/final", "greedy/steps")

@@ -5,8 +5,10 @@ import json
 import pytest
 
 from examples.tiny_rl import starts
+from examples.tiny_rl.policy import load_policy
 from examples.tiny_rl.pretrain import Stage
-from examples.tiny_rl.starts import TAUGHT, make_start
+from examples.tiny_rl.problems import tasks
+from examples.tiny_rl.starts import TAUGHT, figures_of, make_start
 
 
 def test_a_start_is_made_once_and_one_that_was_taught_otherwise_is_refused(tmp_path, monkeypatch):
@@ -24,3 +26,16 @@ def test_a_start_is_made_once_and_one_that_was_taught_otherwise_is_refused(tmp_p
     (folder / TAUGHT).write_text(json.dumps(taught))
     with pytest.raises(ValueError, match=r"taught otherwise.*'count': 0\.9.*delete that one"):
         make_start("hard", tmp_path, lambda *_: None)
+
+
+def test_the_hard_start_is_packaged_and_training_it_anew_can_be_asked_for(tmp_path, monkeypatch):
+    told = []
+    folder = make_start("hard", tmp_path / "copied", lambda *what: told.append(what))
+    assert told == []
+    assert figures_of(folder)["sampled/final"] == pytest.approx(0.074, abs=0.001)
+    assert load_policy(folder).prompt(tasks(1, 0)[0]) is not None
+    monkeypatch.setattr(starts, "BASE", (Stage("look", 1, pictures=1),))
+    monkeypatch.setattr(starts, "_teach", lambda stage, *_: told.append(stage.name))
+    make_start("hard", tmp_path / "anew", lambda *_: None, anew=True)
+    make_start("easy", tmp_path / "other", lambda *_: None)
+    assert told == ["look", "imitate", "look", "imitate"]
