@@ -18,6 +18,7 @@ from .summary import as_markdown, as_table, best_rates, curves, reached, table_r
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 console = Console()
+console.width = max(console.width, 150)  # narrower, the headings of the tables would be cut
 
 RATES = Path(__file__).parent / "rates.json"
 """The rate of each arm in the comparison."""
