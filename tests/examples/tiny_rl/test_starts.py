@@ -5,9 +5,10 @@ import json
 import pytest
 
 from examples.tiny_rl import starts
+from examples.tiny_rl.evaluation import evaluate
 from examples.tiny_rl.policy import load_policy
 from examples.tiny_rl.pretrain import Stage
-from examples.tiny_rl.problems import tasks
+from examples.tiny_rl.problems import HELD_OUT_SEED, tasks
 from examples.tiny_rl.starts import TAUGHT, figures_of, make_start
 
 
@@ -33,7 +34,8 @@ def test_the_hard_start_is_packaged_and_training_it_anew_can_be_asked_for(tmp_pa
     folder = make_start("hard", tmp_path / "copied", lambda *what: told.append(what))
     assert told == []
     assert figures_of(folder)["sampled/final"] == pytest.approx(0.074, abs=0.001)
-    assert load_policy(folder).prompt(tasks(1, 0)[0]) is not None
+    found = evaluate(load_policy(folder), tasks(48, HELD_OUT_SEED), seed=0)
+    assert found["sampled/steps"] == pytest.approx(figures_of(folder)["sampled/steps"], abs=0.1)
     monkeypatch.setattr(starts, "BASE", (Stage("look", 1, pictures=1),))
     monkeypatch.setattr(starts, "_teach", lambda stage, *_: told.append(stage.name))
     make_start("hard", tmp_path / "anew", lambda *_: None, anew=True)

@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
     Qwen2VLImageProcessorPil,
@@ -19,10 +18,9 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
 )
 
 from vrprm_reward.engines.engine import Message, Prompt
+from vrprm_reward.engines.local.tokens import Ints
 from vrprm_reward.errors import CheckpointError, EngineError
 from vrprm_reward.images import FinalImage
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

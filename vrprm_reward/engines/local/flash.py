@@ -1,7 +1,6 @@
 """Attention of a forward pass on a GPU: one kernel call for each slab, whatever its rows hold.
 
-A call for every segment and layer keeps a GPU waiting for the CPU: an H100 took 2.6 ms a layer for
-16 segments that this does in 0.13 ms.
+A call for every segment and layer keeps a GPU waiting for the CPU (benchmarks/results/README.md).
 """
 
 from collections.abc import Sequence
