@@ -16,6 +16,7 @@ from transformers.masking_utils import AttentionMaskInterface
 from vrprm_reward.engines.local import flash
 from vrprm_reward.engines.local.by_segment import BySegment
 from vrprm_reward.engines.local.kv_memory import CacheShape
+from vrprm_reward.engines.local.norms import use_torch_norms
 from vrprm_reward.engines.local.tokens import Segment
 
 ATTENTION = "vrprm_packed"
@@ -45,6 +46,7 @@ class PackedModel:
     def __init__(self, model: Any) -> None:
         self._model = model
         model.model.language_model.config._attn_implementation = ATTENTION
+        use_torch_norms(model.model.language_model)
         self.shape = CacheShape.of(model)
 
     @torch.inference_mode()
