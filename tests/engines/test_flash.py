@@ -13,7 +13,7 @@ from tests.engines.test_local_engine import TEMPLATE, Oracle, gather, prompts
 from vrprm_reward import load_process_reward
 from vrprm_reward.demo.evaluate import held_out, rollout_of
 from vrprm_reward.engines.engine import Message, Prompt
-from vrprm_reward.engines.local import flash, kv_memory
+from vrprm_reward.engines.local import flash, kv_memory, pieces
 from vrprm_reward.engines.local.engine import LocalEngine
 from vrprm_reward.engines.local.options import LocalOptions
 
@@ -108,3 +108,43 @@ def test_whole_scores_are_those_of_attention_by_segment(schedule, request):
         assert one.thinking == other.thinking
         assert one.p_correct == pytest.approx(other.p_correct, abs=1e-4)
     assert made
+
+
+def test_small_passes_go_through_the_model_in_pieces(random_qwen3_vl, calls, monkeypatch):
+    sizes = []
+    run = pieces.Pieces.run
+    monkeypatch.setattr(
+        pieces.Pieces, "run", lambda self, e, *more: sizes.append(len(e)) or run(self, e, *more)
+    )
+    oracle = Oracle(random_qwen3_vl)
+    engine = LocalEngine.load(random_qwen3_vl, template=TEMPLATE)
+    asked = list(prompts(9, seed=5))
+    answers = gather(
+        engine,
+        [engine.generate(p, max_tokens=12, stop=None, share=i) for i, p in enumerate(asked)],
+    )
+    engine.close()
+    assert [a.text for a in answers] == [oracle.generate(p, 12) for p in asked]
+    assert {8, 9} <= set(sizes)  # of 8 and of 16 places
+
+
+def test_where_nothing_can_be_recorded_it_is_computed(random_qwen3_vl, calls, monkeypatch, caplog):
+    def refuse(room, memory):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(pieces._Room, "record", refuse)
+    oracle = Oracle(random_qwen3_vl)
+    engine = LocalEngine.load(random_qwen3_vl, template=TEMPLATE)
+    engine._scheduler._model._pieces._records = True
+    prompt = next(iter(prompts(1)))
+    (answer,) = gather(engine, [engine.generate(prompt, max_tokens=12, stop=None, share=0)])
+    engine.close()
+    assert answer.text == oracle.generate(prompt, 12)
+    assert caplog.text.count("CUDA graphs cannot be used here") == 1
+
+
+@pytest.mark.parametrize(
+    ("tokens", "room"), [(1, 8), (8, 8), (9, 16), (33, 64), (64, 64), (65, 128), (129, 192)]
+)
+def test_tokens_are_rounded_up_to_what_is_recorded(tokens, room):
+    assert pieces.room_for(tokens) == room

@@ -12,7 +12,7 @@ from benchmarks.common import cases, engine_on, judge_prompt, random_checkpoint
 from benchmarks.shapes import small
 from vrprm_reward import load_process_reward
 from vrprm_reward.demo.evaluate import held_out, rollout_of
-from vrprm_reward.engines.local import kv_memory
+from vrprm_reward.engines.local import kv_memory, pieces
 from vrprm_reward.engines.local.options import LocalOptions
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
@@ -95,6 +95,21 @@ def test_a_deterministic_engine_gives_the_same_bits_again():
     first, second = (scores_of(deterministic=True) for _ in range(2))
     assert [s.p_correct for s in first] == [s.p_correct for s in second]
     assert [s.thinking for s in first] == [s.thinking for s in second]
+
+
+def test_recorded_pieces_give_the_same_bits_as_those_that_are_computed(monkeypatch):
+    played = []
+    record = pieces._Room.record
+    monkeypatch.setattr(
+        pieces._Room, "record", lambda room, memory: played.append(room) or record(room, memory)
+    )
+    first = scores_of(deterministic=True)
+    assert played
+    assert all(len(room.graphs) > 1 for room in played)
+    monkeypatch.setattr(pieces._Room, "play", lambda room, index: room._compute(index))
+    second = scores_of(deterministic=True)
+    assert [s.thinking for s in first] == [s.thinking for s in second]
+    assert [s.p_correct for s in first] == [s.p_correct for s in second]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -3,7 +3,7 @@
 A call for every segment and layer keeps a GPU waiting for the CPU (benchmarks/results/README.md).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -73,18 +73,35 @@ class Flash:
     ) -> torch.Tensor:
         """As `BySegment.attend`."""
         q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
-        outputs = []
-        for call in self._calls:
-            keys, values = call.slab.flat[layer]
-            some = (q[call.tokens], k[call.tokens], v[call.tokens])
-            if call.keep:
-                keys.index_copy_(0, call.places, some[1])
-                values.index_copy_(0, call.places, some[2])
-                outputs.append(_in_slab(call, some[0], keys, values, scaling, causal=True)[0])
-            else:
-                outputs.append(_branched(call, some, keys, values, scaling))
-        output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-        return output[None]
+        return self.over(q, torch.stack((k, v)), scaling)(layer)[None]
+
+    def over(
+        self,
+        query: torch.Tensor,
+        new: torch.Tensor,
+        scaling: float,
+        seen: torch.Tensor | None = None,
+    ) -> Callable[[int], torch.Tensor]:
+        """Attention over arrays that hold those of one layer after another.
+
+        Args:
+            query: (tokens, heads, head_dim).
+            new: keys and values to be written and attended to, (2, tokens, key heads, head_dim).
+            scaling: of the logits.
+            seen: where the output is put, (tokens, heads, head_dim); None: somewhere new.
+
+        Returns:
+            A function of a layer's index to the output.
+        """
+        parts = [(call, query[call.tokens], new[:, call.tokens]) for call in self._calls]
+
+        def attend(layer: int) -> torch.Tensor:
+            outputs = [_attended(call, layer, q, kv, scaling) for call, q, kv in parts]
+            if seen is None and len(outputs) == 1:
+                return outputs[0]
+            return torch.cat(outputs, out=seen)
+
+        return attend
 
 
 def _call(segments: Sequence[Segment], first: int, *, keep: bool) -> _Call:
@@ -114,6 +131,16 @@ def _int32(numbers: Sequence[int] | Ints, device: torch.device) -> torch.Tensor:
     return torch.tensor(np.asarray(numbers, dtype=np.int32), device=device)
 
 
+def _attended(
+    call: _Call, layer: int, query: torch.Tensor, new: torch.Tensor, scaling: float
+) -> torch.Tensor:
+    both, keys, values = call.slab.layers[layer]
+    if not call.keep:
+        return _branched(call, query, new, keys, values, scaling)
+    both.index_copy_(1, call.places, new)
+    return _in_slab(call, query, keys, values, scaling, causal=True)[0]
+
+
 def _in_slab(
     call: _Call,
     query: torch.Tensor,
@@ -131,7 +158,8 @@ def _in_slab(
 
 def _branched(
     call: _Call,
-    some: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    query: torch.Tensor,
+    new: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
     scaling: float,
@@ -141,10 +169,9 @@ def _branched(
     Nothing is copied, and several may branch off the same sequence. For the sum of two softmaxes
     see section 2.4.1 of FlashAttention-2, arXiv 2307.08691.
     """
-    query, key, value = some
     behind, behind_lse = _in_slab(call, query, keys, values, scaling, causal=False)
     own, own_lse = varlen(
-        query, key, value, call.queries, call.queries, None,
+        query, new[0], new[1], call.queries, call.queries, None,
         call.longest_query, call.longest_query, scaling, True,
     )  # fmt: skip
     share = torch.sigmoid(behind_lse - own_lse).transpose(0, 1)[..., None]

@@ -80,9 +80,9 @@ class Slab:
         self.data = stored.transpose(3, 4) if shape.token_major else stored
         """(layers, 2, rows, heads, capacity, head_dim)."""
 
-        self.flat = stored.flatten(2, 3)
-        """(layers, 2, rows x capacity, heads, head_dim), the same memory, if token-major: row r
-        begins at r x capacity."""
+        self.layers = [(both, *both) for both in stored.flatten(2, 3)]
+        """Of each layer, keys and values together, (2, rows x capacity, heads, head_dim), then
+        each of them; the same memory, if token-major: row r begins at r x capacity."""
 
         self.capacity = capacity
         self.rows = rows

@@ -17,6 +17,7 @@ from vrprm_reward.engines.local import flash
 from vrprm_reward.engines.local.by_segment import BySegment
 from vrprm_reward.engines.local.kv_memory import CacheShape
 from vrprm_reward.engines.local.norms import use_torch_norms
+from vrprm_reward.engines.local.pieces import MOST_TOKENS, Pieces
 from vrprm_reward.engines.local.tokens import Segment
 
 ATTENTION = "vrprm_packed"
@@ -48,6 +49,8 @@ class PackedModel:
         model.model.language_model.config._attn_implementation = ATTENTION
         use_torch_norms(model.model.language_model)
         self.shape = CacheShape.of(model)
+        cuts = self.shape.token_major and Pieces.suits(model.model.language_model)
+        self._pieces = Pieces(model.model.language_model) if cuts else None
 
     @torch.inference_mode()
     def run(self, segments: Sequence[Segment]) -> torch.Tensor:
@@ -68,17 +71,28 @@ class PackedModel:
         positions = np.concatenate([s.positions for s in segments], axis=1)
         embeds = self._model.get_input_embeddings()(ids[None])
         visual = self._place_images(segments, embeds)
-        hidden = self._model.model.language_model(
-            inputs_embeds=embeds,
-            position_ids=torch.from_numpy(positions)[:, None].to(device),
-            use_cache=False,
-            plan=plan,
-            **visual,
-        ).last_hidden_state[0]
+        places = torch.from_numpy(positions)[:, None].to(device)
+        hidden = self._through_layers(embeds, places, plan, visual)
         ends = np.cumsum([len(s.ids) for s in segments]) - 1
         wanted = [int(end) for end, s in zip(ends, segments, strict=True) if s.logits]
         logits: torch.Tensor = self._model.lm_head(hidden[wanted]).float()
         return logits
+
+    def _through_layers(
+        self,
+        embeds: torch.Tensor,
+        positions: torch.Tensor,
+        plan: BySegment | flash.Flash,
+        visual: dict[str, Any],
+    ) -> torch.Tensor:
+        """Last hidden states, (tokens, hidden)."""
+        few = embeds.shape[1] <= MOST_TOKENS and not visual
+        if self._pieces is not None and few and isinstance(plan, flash.Flash):
+            return self._pieces.run(embeds[0], positions, plan.over)
+        states: torch.Tensor = self._model.model.language_model(
+            inputs_embeds=embeds, position_ids=positions, use_cache=False, plan=plan, **visual
+        ).last_hidden_state
+        return states[0]
 
     def _place_images(self, segments: Sequence[Segment], embeds: torch.Tensor) -> dict[str, Any]:
         """Put visual features in the place of image tokens; what deepstack needs is returned."""
