@@ -38,6 +38,17 @@ class ProcessReward(Protocol):
         ...
 
 
+class LoadedReward(ProcessReward, Protocol):
+    """A process reward that holds something: a model, or connections.
+
+    `contextlib.closing` closes it at the end of a `with` block.
+    """
+
+    def close(self) -> None:
+        """Free what is held."""
+        ...
+
+
 def load_process_reward(
     name: str | Path = DEMO,
     *,
@@ -48,7 +59,7 @@ def load_process_reward(
     keep_scores: int = 0,
     local: LocalOptions = DEFAULT_OPTIONS,
     openai: OpenAIOptions = DEFAULT_OPENAI_OPTIONS,
-) -> ProcessReward:
+) -> LoadedReward:
     """A process reward by name.
 
     Args:
@@ -116,7 +127,7 @@ def _warn_of_packaged_wording(checkpoint: str, profile: str) -> None:
 
 def _remote(
     url: str, profile: object, steps: StepSettings | Splitter, images: ImageSettings
-) -> ProcessReward:
+) -> LoadedReward:
     """A `vrprm-reward serve`, which has settled profile and steps itself."""
     if profile is not None or steps != StepSettings():
         raise InputError(

@@ -29,6 +29,10 @@ class Arm:
     control: Control | None = None
     """How the scores are spoilt, for the arms that must not work."""
 
+    end_apart: bool = False
+    """Whether the token that ends a response learns nothing, as it does not where steps are
+    rewarded."""
+
     def __post_init__(self) -> None:
         if self.estimator not in ESTIMATORS:
             raise ValueError(
@@ -43,6 +47,12 @@ _OWN = RewardRule(combination="process", credit="own")
 ARMS: Mapping[str, Arm] = MappingProxyType(
     {
         "outcome": Arm(RewardRule(combination="outcome"), "leave_one_out", "outcome only"),
+        "outcome_end_apart": Arm(
+            RewardRule(combination="outcome"),
+            "leave_one_out",
+            "outcome only, but nothing for the token that ends a response",
+            end_apart=True,
+        ),
         "dense": Arm(_OWN, "same_step", "each step's own probability"),
         "outcome_dense": Arm(
             RewardRule(credit="own"), "same_step", "each step's own probability, and outcome"

@@ -5,7 +5,7 @@ import functools
 import hashlib
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,6 @@ from vrprm_reward.process_reward import DEMO, DEMO_FOLDER, ProcessReward, load_p
 from vrprm_reward.rewards.combine import RolloutReward, outcome_reward, rollout_reward
 from vrprm_reward.rewards.outcome import Outcome, load_outcome
 from vrprm_reward.scoring.profile import Profile, load_profile
-from vrprm_reward.scoring.scorer import VRPRMScorer
 from vrprm_reward.types import Problem, ProcessScore, Rollout
 
 from .arms import Arm, Control
@@ -60,16 +59,13 @@ def kept_reward(folder: Path) -> Iterator[KeptReward]:
             steps=STEPS,
             local=LocalOptions(deterministic=True, dtype=DTYPE),
         )
-        try:
+        with closing(reward):
             yield KeptReward(
                 reward,
                 journal,
                 ImageSettings(),
                 f"demo {_weights()} {THINKING_TOKENS} {STEPS.separator!r} {DTYPE}",
             )
-        finally:
-            if isinstance(reward, VRPRMScorer):
-                reward.close()
 
 
 def _profile() -> Profile:

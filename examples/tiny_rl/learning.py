@@ -49,6 +49,12 @@ def token_advantages(
     return found
 
 
+def without_ends(advantages: torch.Tensor, responses: Sequence[Response], end: int) -> torch.Tensor:
+    """Advantages, (b, T), with 0 at the tokens that end responses."""
+    ids = [[*r.ids, *[-1] * (advantages.shape[1] - len(r.ids))] for r in responses]
+    return advantages.masked_fill(torch.tensor(ids) == end, 0.0)
+
+
 def update(
     policy: Policy,
     optimizers: Sequence[torch.optim.Optimizer],

@@ -20,7 +20,7 @@ from .arms import ARMS
 from .evaluation import evaluate, figures
 from .habits import habit_shares
 from .judge import Judged, judge, kept_reward
-from .learning import make_optimizer, rate_factor, token_advantages, update
+from .learning import make_optimizer, rate_factor, token_advantages, update, without_ends
 from .logs import RunLog
 from .policy import Policy, load_policy
 from .problems import HELD_OUT_SEED, TRAINING_SEED, TUNING_SEED, Task, tasks
@@ -171,6 +171,8 @@ def train_update(
     advantages = token_advantages(
         judged.rewards, responses, groups, arm.estimator, policy.encoder.tokenizer
     )
+    if arm.end_apart:
+        advantages = without_ends(advantages, responses, policy.end)
     policy.model.train()
     numbers = update(policy, optimizers, prompts, responses, advantages)
     times.append(time.monotonic())

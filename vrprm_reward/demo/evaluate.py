@@ -7,6 +7,7 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -20,7 +21,6 @@ from vrprm_reward.demo.recipe import PROFILES
 from vrprm_reward.demo.scene import PLACES
 from vrprm_reward.process_reward import DEMO, ProcessReward, load_process_reward
 from vrprm_reward.scoring.profile import Profile, load_profile
-from vrprm_reward.scoring.scorer import VRPRMScorer
 from vrprm_reward.steps import join_steps
 from vrprm_reward.types import Problem, ProcessScore, Rollout, Usage
 
@@ -144,11 +144,9 @@ def evaluate(
     console.width = max(console.width, TABLE_WIDTH)
     if frames:
         for name, spoken in _frames():
-            reward = load_process_reward(model, profile=spoken, schedule=schedule)  # type: ignore[arg-type]
-            found, _ = measure(reward, examples, [rollout_of(example) for example in examples])
+            with closing(load_process_reward(model, profile=spoken, schedule=schedule)) as reward:  # type: ignore[arg-type]
+                found, _ = measure(reward, examples, [rollout_of(example) for example in examples])
             table.add_row(name, *_cells(found))
-            if isinstance(reward, VRPRMScorer):
-                reward.close()
         console.print(table)
         return
     reward = load_process_reward(model, profile=profile, schedule=schedule)  # type: ignore[arg-type]

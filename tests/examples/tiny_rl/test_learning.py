@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from examples.tiny_rl.learning import rate_factor, token_advantages, update
+from examples.tiny_rl.learning import rate_factor, token_advantages, update, without_ends
 from examples.tiny_rl.policy import build_policy
 from examples.tiny_rl.sampling import Response
 from vrprm_reward.rewards.combine import RolloutReward
@@ -29,6 +29,15 @@ def test_a_masked_rollout_has_no_advantage_and_no_part_in_the_others(untrained):
     assert found[0, 0] == 1
     assert found[1, 0] == -1
     assert found[2].abs().sum() == 0
+
+
+def test_the_token_that_ends_a_response_can_be_left_out(untrained):
+    ended = response(untrained, TEXTS[0])
+    cut = Response(response(untrained, TEXTS[1]).ids[:-1], TEXTS[1], False)
+    length = max(len(ended.ids), len(cut.ids))
+    found = without_ends(torch.ones(2, length), [ended, cut], untrained.end)
+    assert found.sum() == 2 * length - 1
+    assert found[0, len(ended.ids) - 1] == 0
 
 
 def test_an_update_makes_the_better_response_likelier_and_the_worse_one_less_likely(some_tasks):
