@@ -98,3 +98,6 @@ SWEPT = (
     "dense_shuffled", "dense_random",
 )  # fmt: skip
 """All of the sweep."""
+
+BY_NAME = ("outcome_end_apart",)
+"""Asked for by name only: `compare --arm outcome_end_apart`."""

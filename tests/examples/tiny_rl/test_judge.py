@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from examples.tiny_rl.arms import ARMS, COMPARED, SWEPT, Arm
+from examples.tiny_rl.arms import ARMS, BY_NAME, COMPARED, SWEPT, Arm
 from examples.tiny_rl.gaming import GAMED
 from examples.tiny_rl.judge import judge, spoilt, with_other_pictures
 from vrprm_reward.rewards.combine import RewardRule
@@ -30,7 +30,7 @@ class Recorder:
 
 
 def test_every_named_arm_is_there():
-    assert set(COMPARED) | set(SWEPT) | set(GAMED) == set(ARMS)
+    assert set(COMPARED) | set(SWEPT) | set(GAMED) | set(BY_NAME) == set(ARMS)
 
 
 def test_an_arm_with_an_unknown_estimator_is_refused():
