@@ -26,7 +26,7 @@ from benchmarks.soak_server import (
     report,
     served,
 )
-from tests.integration.processes import ServerProcess, vllm
+from tests.integration.processes import ServerProcess, exit_when_terminated, vllm
 from vrprm_reward.types import Rollout
 
 
@@ -66,6 +66,7 @@ async def one_killed(
 
 
 def main() -> int:
+    exit_when_terminated()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rollouts", type=int, default=500)
     parser.add_argument("--clients", type=int, default=64)

@@ -26,7 +26,7 @@ from typing import Any
 
 import httpx2
 
-from tests.integration.processes import MODEL, vllm
+from tests.integration.processes import MODEL, exit_when_terminated, vllm
 from vrprm_reward import load_profile
 from vrprm_reward.demo import world
 from vrprm_reward.demo.evaluate import rollout_of
@@ -159,6 +159,7 @@ async def measure(
 
 
 def main() -> None:
+    exit_when_terminated()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rollouts", type=int, default=32)
     parser.add_argument("--at-once", default="1,4,16")

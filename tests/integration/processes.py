@@ -97,6 +97,11 @@ class ServerProcess:
         self.process.wait()
 
 
+def exit_when_terminated() -> None:
+    """Let SIGTERM leave `with` blocks as Ctrl-C does, so that their servers end with this process."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
 def free_port() -> int:
     """A port on which nothing listens now."""
     with socket.socket() as found:
