@@ -98,7 +98,7 @@ class ServerProcess:
 
 
 def exit_when_terminated() -> None:
-    """Let SIGTERM leave `with` blocks as Ctrl-C does, so that their servers end with this process."""
+    """Let SIGTERM leave `with` blocks as Ctrl-C does, so that their servers end too."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
