@@ -172,7 +172,8 @@ def plain_client(checkpoint: Checkpoint) -> Plain:
 
 def engine_on(checkpoint: Checkpoint, **options: Any) -> LocalEngine:
     """This package's engine, with nothing cached, on a checkpoint that no plain client uses."""
-    return LocalEngine(checkpoint, template=PROFILE.conversation, options=LocalOptions(**options))
+    chosen = LocalOptions(cuda_graphs=True, **options)
+    return LocalEngine(checkpoint, template=PROFILE.conversation, options=chosen)
 
 
 def judge_prompt(case: Case, verdicts: Sequence[int], profile: Profile = PROFILE) -> Prompt:

@@ -119,28 +119,65 @@ def test_small_passes_go_through_the_model_in_pieces(random_qwen3_vl, calls, mon
     oracle = Oracle(random_qwen3_vl)
     engine = LocalEngine.load(random_qwen3_vl, template=TEMPLATE)
     asked = list(prompts(9, seed=5))
+    alone = gather(engine, [engine.generate(asked[0], max_tokens=12, stop=None, share="alone")])
+    assert min(sizes) == 1
+    sizes.clear()
     answers = gather(
         engine,
         [engine.generate(p, max_tokens=12, stop=None, share=i) for i, p in enumerate(asked)],
     )
     engine.close()
-    assert [a.text for a in answers] == [oracle.generate(p, 12) for p in asked]
-    assert {8, 9} <= set(sizes)  # of 8 and of 16 places
+    assert [a.text for a in (*answers, *alone)] == [
+        oracle.generate(p, 12) for p in (*asked, asked[0])
+    ]
+    assert max(sizes) > 1
 
 
-def test_where_nothing_can_be_recorded_it_is_computed(random_qwen3_vl, calls, monkeypatch, caplog):
+@pytest.fixture
+def records(random_qwen3_vl, calls, monkeypatch):
+    """A function that generates where recording fails as it is told; and the engine's pieces."""
+
+    def generate_with(record, prepare=lambda cut: None):
+        monkeypatch.setattr(pieces._Room, "record", record)
+        options = LocalOptions(cuda_graphs=True)
+        engine = LocalEngine.load(random_qwen3_vl, template=TEMPLATE, options=options)
+        cut = engine._scheduler._model._pieces
+        prepare(cut)
+        prompt = next(iter(prompts(1)))
+        (answer,) = gather(engine, [engine.generate(prompt, max_tokens=12, stop=None, share=0)])
+        engine.close()
+        assert answer.text == Oracle(random_qwen3_vl).generate(prompt, 12)
+        return cut
+
+    return generate_with
+
+
+def test_where_nothing_can_be_recorded_all_is_computed(records, monkeypatch, caplog):
     def refuse(room, memory):
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    monkeypatch.setattr(pieces._Room, "record", refuse)
-    oracle = Oracle(random_qwen3_vl)
-    engine = LocalEngine.load(random_qwen3_vl, template=TEMPLATE)
-    engine._scheduler._model._pieces._records = True
-    prompt = next(iter(prompts(1)))
-    (answer,) = gather(engine, [engine.generate(prompt, max_tokens=12, stop=None, share=0)])
-    engine.close()
-    assert answer.text == oracle.generate(prompt, 12)
+    def prepare(cut):
+        cut._rooms[256] = pieces._Room(cut._text, 256)
+        cut._rooms[256].graphs.append("recorded before")
+
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    cut = records(refuse, prepare)
     assert caplog.text.count("CUDA graphs cannot be used here") == 1
+    assert cut._rooms[256].graphs == []
+
+
+def test_without_memory_it_is_recorded_later(records, monkeypatch, caplog):
+    tries = []
+
+    def refuse(room, memory):
+        tries.append(room)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    cut = records(refuse)
+    assert 2 <= len(tries) <= 12 // pieces.COMPUTED_FIRST
+    assert cut._records
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize(

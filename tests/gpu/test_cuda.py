@@ -103,11 +103,11 @@ def test_recorded_pieces_give_the_same_bits_as_those_that_are_computed(monkeypat
     monkeypatch.setattr(
         pieces._Room, "record", lambda room, memory: played.append(room) or record(room, memory)
     )
-    first = scores_of(deterministic=True)
+    first = scores_of(deterministic=True, cuda_graphs=True)
     assert played
     assert all(len(room.graphs) > 1 for room in played)
     monkeypatch.setattr(pieces._Room, "play", lambda room, index: room._compute(index))
-    second = scores_of(deterministic=True)
+    second = scores_of(deterministic=True, cuda_graphs=True)
     assert [s.thinking for s in first] == [s.thinking for s in second]
     assert [s.p_correct for s in first] == [s.p_correct for s in second]
 
@@ -131,7 +131,7 @@ def test_running_out_of_memory_loses_nothing(on_the_gpu, caplog, dtype):
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
         reward.close()
-    assert "out of memory" in caplog.text
+    assert "out of memory: going on" in caplog.text
     assert [score.detail for score in scores if not score.scored] == []
     if dtype == "float32":  # in bfloat16, what shares a pass changes the last digits
         first = scores[: len(EXAMPLES)]

@@ -4,7 +4,7 @@ import contextlib
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -134,7 +134,7 @@ class ModelChoice:
             "steps": self.steps,
             "images": images,
             "schedule": self.schedule,
-            "local": self.local,
+            "local": replace(self.local, cuda_graphs=True),
         }
 
     def asker(self, reward: ProcessReward) -> str:

@@ -191,7 +191,7 @@ def serve(
             images=settings.images,
             schedule=schedule,
             keep_scores=keep_scores,
-            local=local,
+            local=replace(local, cuda_graphs=True),
             openai=openai,
         )
         try:

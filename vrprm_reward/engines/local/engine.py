@@ -44,7 +44,7 @@ class LocalEngine:
         if options.deterministic:
             torch.set_num_threads(1)
         self._deterministic = options.deterministic
-        model = PackedModel(checkpoint.model)
+        model = PackedModel(checkpoint.model, cuda_graphs=options.cuda_graphs)
         self._vision = Vision(
             checkpoint.model, self._encoder, cache_bytes=options.image_cache_bytes
         )

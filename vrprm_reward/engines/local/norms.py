@@ -1,4 +1,4 @@
-"""A language model's RMS norms as torch has them: one kernel each on a GPU.
+"""A language model's RMS norms as torch has them: on a GPU one kernel each, from torch 2.9 on.
 
 transformers writes such a norm as eight operations, and there are four in a layer of Qwen3-VL. On a
 GPU a pass that generates a token for each row is bound by the starting of kernels, and more than
@@ -23,4 +23,5 @@ def use_torch_norms(model: Any) -> None:
             weight = norm.weight
             own = torch.nn.RMSNorm(weight.shape, norm.variance_epsilon, device="meta")
             own.weight = weight
+            own.train(norm.training)
             model.set_submodule(name, own)

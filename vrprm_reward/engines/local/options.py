@@ -26,6 +26,11 @@ class LocalOptions:
     """Whether what shares a pass may not depend on timing, and one thread computes: two runs of
     the same calls give the same bits."""
 
+    cuda_graphs: bool = False
+    """Whether small passes are recorded on a GPU, which makes thinking faster. The commands do it.
+    Not in a process in which other threads use the GPU too, such as a trainer's: while something
+    is recorded, they must not draw random numbers there or wait for all of it."""
+
     trust_remote_code: bool = False
     """Whether code that comes with a checkpoint may run."""
 

@@ -44,13 +44,14 @@ AttentionMaskInterface.register(ATTENTION, lambda *_, **__: None)
 class PackedModel:
     """Runs segments through the language model of a transformers checkpoint."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, cuda_graphs: bool = False) -> None:
         self._model = model
         model.model.language_model.config._attn_implementation = ATTENTION
         use_torch_norms(model.model.language_model)
         self.shape = CacheShape.of(model)
-        cuts = self.shape.token_major and Pieces.suits(model.model.language_model)
-        self._pieces = Pieces(model.model.language_model) if cuts else None
+        text = model.model.language_model
+        cuts = self.shape.token_major and Pieces.suits(text)
+        self._pieces = Pieces(text, record=cuda_graphs) if cuts else None
 
     @torch.inference_mode()
     def run(self, segments: Sequence[Segment]) -> torch.Tensor:

@@ -6,17 +6,24 @@ as CUDA graphs, and played again. Attention is started as ever, between them.
 """
 
 import logging
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
-from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextModel, apply_rotary_pos_emb
+from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextModel
 
 _log = logging.getLogger(__name__)
 
 MOST_TOKENS = 512
 """Tokens of a pass up to which starting kernels takes longer than what they do."""
+
+_RECORDING = threading.Lock()
+"""CUDA can record for one at a time in a process."""
+
+_STREAMS: dict[torch.device, Any] = {}
+"""Of each GPU, the stream that is recorded on: the memory that pieces share belongs to it."""
 
 COMPUTED_FIRST = 3
 """Passes of a size before it is recorded, which takes as long as about two of them. One at least:
@@ -34,20 +41,27 @@ def room_for(tokens: int) -> int:
 class Pieces:
     """Runs the language model of a Qwen3-VL in pieces.
 
+    What is recorded reads the weights where they lie: they may be changed in place, but not
+    replaced.
+
     Args:
         text: the language model; `suits` says whether it can be cut.
+        record: whether pieces are recorded, on a GPU. While that goes on, for a tenth of a second
+            now and then, no other thread of the process may draw random numbers on the GPU or wait
+            for all of it.
     """
 
-    def __init__(self, text: Any) -> None:
+    def __init__(self, text: Any, *, record: bool) -> None:
         self._text = text
         self._rooms: dict[int, _Room] = {}
-        self._records = text.device.type == "cuda"
-        self._memory = torch.cuda.graph_pool_handle() if self._records else None
+        self._records = record
+        self._memory: Any = None
 
     @staticmethod
     def suits(text: Any) -> bool:
         """Whether it is known how to cut this model."""
-        return isinstance(text, Qwen3VLTextModel)
+        plain = getattr(text.config, "quantization_config", None) is None
+        return type(text) is Qwen3VLTextModel and plain
 
     def run(self, embeds: torch.Tensor, positions: torch.Tensor, over: Over) -> torch.Tensor:
         """Push tokens through all layers and the last norm.
@@ -68,9 +82,8 @@ class Pieces:
         cos, sin = self._text.rotary_emb(embeds[None], positions)
         for buffer, filling in ((room.hidden, embeds), (room.cos, cos[0]), (room.sin, sin[0])):
             buffer[:count] = filling
-        if self._records and room.passes >= COMPUTED_FIRST:
+        if self._records and not room.graphs and room.passes >= COMPUTED_FIRST:
             self._record(room)
-        room.passes += 1
         layers = self._text.layers
         scaling = layers[0].self_attn.scaling
         attend = over(room.query[:count], room.new[:, :count], scaling, room.seen[:count])
@@ -78,19 +91,27 @@ class Pieces:
             room.play(index)
             attend(index)
         room.play(len(layers))
+        room.passes += 1
         return room.hidden[:count]
 
     def _record(self, room: "_Room") -> None:
-        """Record what is not recorded yet; where that fails, nothing is recorded any more."""
-        if room.graphs:
-            return
+        """Record a room; where that cannot be, nothing is recorded any more."""
         try:
-            room.record(self._memory)
-        except RuntimeError as error:
+            with _RECORDING:
+                if self._memory is None:
+                    self._memory = torch.cuda.graph_pool_handle()
+                room.record(self._memory)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()  # which torch does not do by itself while it records
+            room.passes = 0
+            if not any(other.graphs for other in self._rooms.values()):
+                self._memory = None  # what nobody has used cannot be used again
+        except Exception as error:  # noqa: BLE001  computing it does as well
             self._records = False
             for other in self._rooms.values():
                 other.graphs.clear()
-            _log.warning("CUDA graphs cannot be used here, so thinking is slower: %s", error)
+            cause = error.__context__ or error
+            _log.warning("CUDA graphs cannot be used here, so thinking is slower: %r", cause)
 
 
 class _Room:
@@ -121,20 +142,19 @@ class _Room:
 
     def record(self, memory: Any) -> None:
         """Record all pieces, into memory that those of other rooms share."""
-        graphs = []
-        torch.cuda.synchronize(self.hidden.device)
-        stream = torch.cuda.Stream(self.hidden.device)  # type: ignore[no-untyped-call]
-        with torch.cuda.stream(stream):
+        device, graphs = self.hidden.device, []
+        if device not in _STREAMS:
+            _STREAMS[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(_STREAMS[device]):
             for index in range(len(self._text.layers) + 1):
                 graph = torch.cuda.CUDAGraph()
-                # Other threads may use the GPU meanwhile.
-                graph.capture_begin(pool=memory, capture_error_mode="thread_local")
+                with torch.inference_mode(False):  # the generator's state outlives this
+                    graph.capture_begin(pool=memory, capture_error_mode="thread_local")
                 try:
                     self._compute(index)
                 finally:
                     graph.capture_end()
                 graphs.append(graph)
-        torch.cuda.synchronize(self.hidden.device)
         self.graphs = graphs
 
     def _compute(self, index: int) -> None:
@@ -151,8 +171,13 @@ class _Room:
         heads = (-1, self._head_dim)
         query = attention.q_norm(attention.q_proj(normed).unflatten(-1, heads))
         key = attention.k_norm(attention.k_proj(normed).unflatten(-1, heads))
-        query, key = apply_rotary_pos_emb(query, key, self.cos, self.sin, unsqueeze_dim=1)
-        self.query.copy_(query)
-        self.new[0].copy_(key)
+        self.query.copy_(self._turned(query))
+        self.new[0].copy_(self._turned(key))
         self.new[1].copy_(attention.v_proj(normed).unflatten(-1, heads))
         self.hidden.copy_(hidden)
+
+    def _turned(self, heads: torch.Tensor) -> torch.Tensor:
+        """Rotary positions, as `apply_rotary_pos_emb` of transformers, which others replace."""
+        first, second = heads.chunk(2, dim=-1)
+        crossed = torch.cat((-second, first), dim=-1)
+        return heads * self.cos[:, None] + crossed * self.sin[:, None]
