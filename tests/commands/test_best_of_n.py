@@ -8,6 +8,7 @@ from typer.testing import CliRunner, Result
 
 from tests.jobs.doubles import LengthReward
 from vrprm_reward.cli import app
+from vrprm_reward.engines.local.options import LocalOptions
 from vrprm_reward.process_reward import load_process_reward
 from vrprm_reward.scoring.profile import load_profile
 from vrprm_reward.types import ProcessScore, Rollout
@@ -154,5 +155,6 @@ def test_the_defaults_of_the_model_are_those_of_load_process_reward(
     monkeypatch.setattr("vrprm_reward.commands.best_of_n.load_process_reward", load)
     run(problems)
     del asked["images"]
-    defaults = load_process_reward.__kwdefaults__ or {}
+    defaults = dict(load_process_reward.__kwdefaults__ or {})
+    defaults["local"] = LocalOptions(cuda_graphs=True)  # nobody else is in a command's process
     assert asked == {name: defaults[name] for name in asked}

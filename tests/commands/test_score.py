@@ -2,6 +2,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,8 @@ class TestWhatTheModelIsAskedFor:
         defaults = load_process_reward.__kwdefaults__ or {}
         images = loader.settings.pop("images")
         assert images == ImageSettings(root=folder)
+        # Nobody else uses the GPU in a command's process.
+        assert loader.settings.pop("local") == replace(defaults["local"], cuda_graphs=True)
         assert loader.settings == {name: defaults[name] for name in loader.settings}
 
     def test_every_option_reaches_it(self, folder: Path, loader: Loader) -> None:
@@ -162,7 +165,9 @@ class TestWhatTheModelIsAskedFor:
             "profile": "p.toml",
             "steps": StepSettings(rule="numbered", part="answer"),
             "schedule": "fixed_point",
-            "local": LocalOptions(device="cuda:1", dtype="bfloat16", pass_tokens=99),
+            "local": LocalOptions(
+                device="cuda:1", dtype="bfloat16", pass_tokens=99, cuda_graphs=True
+            ),
         }
 
     @pytest.mark.parametrize(
