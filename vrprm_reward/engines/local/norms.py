@@ -1,8 +1,8 @@
 """A language model's RMS norms as torch has them: on a GPU one kernel each, from torch 2.9 on.
 
 transformers writes such a norm as eight operations, and there are four in a layer of Qwen3-VL. On a
-GPU a pass that generates a token for each row is bound by the starting of kernels, and more than
-half of them were these (benchmarks/results/README.md).
+GPU a pass that generates a token for each row is bound by the starting of kernels
+(benchmarks/results/README.md).
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
 """The language model cut at its attention: what lies between is one start on a GPU.
 
-A pass over few tokens is bound by starting kernels, some thirty in a layer. All but attention are
+A pass over few tokens is bound by starting kernels, many in each layer. All but attention are
 the same whatever sequences the tokens belong to, so for a number of tokens they are recorded once,
 as CUDA graphs, and played again. Attention is started as ever, between them.
 """
@@ -26,8 +26,8 @@ _STREAMS: dict[torch.device, Any] = {}
 """Of each GPU, the stream that is recorded on: the memory that pieces share belongs to it."""
 
 COMPUTED_FIRST = 3
-"""Passes of a size before it is recorded, which takes as long as about two of them. One at least:
-what is recorded must have run before."""
+"""Passes of a size before it is recorded, which takes longer than a pass and is nothing for sizes
+that hardly ever come. One at least: what is recorded must have run before."""
 
 Over = Callable[[torch.Tensor, torch.Tensor, float, torch.Tensor], Callable[[int], torch.Tensor]]
 """Attention over arrays that are the same in all layers: see `Flash.over`."""
@@ -46,8 +46,8 @@ class Pieces:
 
     Args:
         text: the language model; `suits` says whether it can be cut.
-        record: whether pieces are recorded, on a GPU. While that goes on, for a tenth of a second
-            now and then, no other thread of the process may draw random numbers on the GPU or wait
+        record: whether pieces are recorded, on a GPU. While that goes on, a moment for each size
+            of a pass, no other thread of the process may draw random numbers on the GPU or wait
             for all of it.
     """
 
