@@ -65,6 +65,13 @@ def test_the_table_has_mean_and_spread_over_the_finished_runs(tmp_path, wanted):
     assert as_markdown(rows).splitlines()[4].startswith("| dense | 0.1 | 1 | 0.500 |")
 
 
+def test_a_rate_at_which_a_seed_fails_is_not_the_best_one(tmp_path):
+    runs = grid("hard", ["dense"], {"dense": (0.1, 0.3)}, range(2))
+    for settings, final in zip(runs, (0.3, 0.7, 0.3, 0.0), strict=True):
+        finish(tmp_path, settings, final)
+    assert best_rates(curves(tmp_path, runs), "sampled/final") == {"dense": 0.1}
+
+
 def test_when_an_arm_is_as_good_as_the_best_of_another(tmp_path):
     rates = {"outcome": (0.1, 0.3), "dense": (0.1,), "dense_random": (0.1,)}
     runs = grid("hard", list(rates), rates, range(2))
