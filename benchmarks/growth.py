@@ -12,7 +12,7 @@ from rich.table import Table
 
 from benchmarks.common import cases, engine_on, measure, random_checkpoint
 from benchmarks.judging import with_engine
-from benchmarks.shapes import chosen
+from benchmarks.shapes import ShapeName, chosen
 from vrprm_reward.engines.local.checkpoint import load_checkpoint
 from vrprm_reward.engines.local.engine import LocalEngine
 from vrprm_reward.process_reward import DEMO_FOLDER
@@ -57,7 +57,7 @@ def main(
     repeats: int = 3,
     most_rollouts: int = 512,
     demo: Annotated[bool, typer.Option(help="Use the demo checkpoint.")] = False,
-    shape: Annotated[str, typer.Option(help="small, or 4b for a GPU.")] = "small",
+    shape: Annotated[ShapeName, typer.Option(help="small, or 4b for a GPU.")] = "small",
     layers: Annotated[int, typer.Option(help="Of a small one.")] = 4,
     width: Annotated[int, typer.Option(help="Of a small one.")] = 384,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,

@@ -25,7 +25,7 @@ from benchmarks.common import (
     twin,
     where,
 )
-from benchmarks.shapes import chosen
+from benchmarks.shapes import ShapeName, chosen
 from vrprm_reward.engines.engine import Prompt
 from vrprm_reward.engines.local.engine import LocalEngine
 from vrprm_reward.scoring.render import Case
@@ -116,7 +116,7 @@ def main(
     candidates: int = 4,
     steps: int = 8,
     repeats: int = 3,
-    shape: Annotated[str, typer.Option(help="small, or 4b for a GPU.")] = "small",
+    shape: Annotated[ShapeName, typer.Option(help="small, or 4b for a GPU.")] = "small",
     layers: Annotated[int, typer.Option(help="Of a small one.")] = 13,
     width: Annotated[int, typer.Option(help="Of a small one.")] = 640,
     image_px: int = 96,

@@ -22,7 +22,7 @@ from benchmarks.common import (
     where,
 )
 from benchmarks.judging import Scores, batched, naive, with_engine
-from benchmarks.shapes import chosen
+from benchmarks.shapes import ShapeName, chosen
 from vrprm_reward.engines.local.engine import LocalEngine
 from vrprm_reward.scoring.frames import think_prompt
 from vrprm_reward.scoring.render import Case
@@ -67,7 +67,7 @@ def main(
     steps: int = 8,
     thinking: int = 200,
     repeats: int = 3,
-    shape: Annotated[str, typer.Option(help="small, or 4b for a GPU.")] = "small",
+    shape: Annotated[ShapeName, typer.Option(help="small, or 4b for a GPU.")] = "small",
     layers: Annotated[int, typer.Option(help="Of a small one.")] = 13,
     width: Annotated[int, typer.Option(help="Of a small one.")] = 640,
     image_px: int = 384,

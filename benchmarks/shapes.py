@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from vrprm_reward.errors import InputError
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -85,10 +83,9 @@ QWEN3_VL_4B = Shape(
 """That of the published VRPRM-Qwen3VL-4B."""
 
 
-def chosen(name: str, *, layers: int, width: int) -> Shape:
-    """`small` with these layers and this width, or `4b`. Raises `InputError` for another name."""
-    if name == "small":
-        return small(layers, width)
-    if name == "4b":
-        return QWEN3_VL_4B
-    raise InputError(f"there is no shape {name!r}: pass small or 4b")
+ShapeName = Literal["small", "4b"]
+
+
+def chosen(name: ShapeName, *, layers: int, width: int) -> Shape:
+    """`small` with these layers and this width, or `4b`."""
+    return QWEN3_VL_4B if name == "4b" else small(layers, width)

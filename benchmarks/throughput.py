@@ -21,7 +21,7 @@ from benchmarks.common import (
 )
 from benchmarks.judging import with_engine
 from benchmarks.scoring import think_with_engine
-from benchmarks.shapes import chosen
+from benchmarks.shapes import ShapeName, chosen
 from vrprm_reward.engines.local.engine import LocalEngine
 
 
@@ -31,7 +31,7 @@ def main(
     steps: int = 8,
     thinking: int = 128,
     image_px: int = 384,
-    shape: Annotated[str, typer.Option(help="small, or 4b for a GPU.")] = "small",
+    shape: Annotated[ShapeName, typer.Option(help="small, or 4b for a GPU.")] = "small",
     layers: Annotated[int, typer.Option(help="Of a small one.")] = 4,
     width: Annotated[int, typer.Option(help="Of a small one.")] = 384,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
