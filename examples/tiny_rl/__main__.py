@@ -14,7 +14,7 @@ from .plots import draw_curves
 from .run import RunSettings
 from .run import run as carry_out_run
 from .starts import STARTS, figures_of, make_start
-from .summary import as_markdown, as_table, best_rates, curves, reached, table_rows
+from .summary import as_markdown, as_table, best_rates, curves, means, reached, table_rows
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 console = Console()
@@ -35,7 +35,7 @@ STARTS_FOLDER = "starts"
 DEFAULT_STARTS = DEFAULT_ROOT / STARTS_FOLDER
 
 FIRST_TUNING_SEED = 100
-TUNING = {"tuning": True, "held_out": 256, "evaluate_every": 30}
+TUNING = {"tuning": True, "evaluate_every": 20}
 """What is otherwise in the sweep."""
 
 QUICK = {"updates": 12, "held_out": 128, "evaluate_every": 6}
@@ -49,7 +49,14 @@ def compare(
     seeds: Seeds = 3,
     start: Annotated[str, typer.Option(help="Where the arms start from.")] = "hard",
     arm: Annotated[list[str] | None, typer.Option(help="Arms; six of them if none.")] = None,
-    every: Annotated[int, typer.Option(help="Updates between two evaluations.")] = 20,
+    rate: Annotated[
+        float | None, typer.Option(help="One rate for all arms; those of the sweep if none.")
+    ] = None,
+    every: Annotated[int, typer.Option(help="Updates between two evaluations.")] = 10,
+    alone: Annotated[
+        bool,
+        typer.Option(help="No run uses scores of another: seconds are those that a run takes."),
+    ] = False,
     quick: Annotated[bool, typer.Option(help="One seed, few updates: a few minutes.")] = False,
     plot: Plot = None,
 ) -> None:
@@ -57,9 +64,11 @@ def compare(
     (start,) = _known([start], STARTS)
     arms = _known(arm or list(COMPARED), ARMS)
     more = QUICK if quick else {"evaluate_every": every}
-    wanted = grid(start, arms, _rates(start, arms), range(1 if quick else seeds), **more)
+    rates = _rates(start, arms) if rate is None else dict.fromkeys(arms, (rate,))
+    wanted = grid(start, arms, rates, range(1 if quick else seeds), **more)
     _make_starts([start], root)
-    _carry_out_and_show(root / "quick" if quick else root, root / STARTS_FOLDER, wanted, jobs, plot)
+    place = root / "quick" if quick else root / "alone" if alone else root
+    _carry_out_and_show(place, root / STARTS_FOLDER, wanted, jobs, plot, alone=alone)
 
 
 @app.command()
@@ -76,8 +85,8 @@ def sweep(
 ) -> None:
     """All arms at all rates from both starts; prints the best rate of each arm.
 
-    Problems and seeds are others than those of `compare`, so that no rate is chosen on what is
-    reported with it.
+    Held-out problems and seeds are others than those of `compare`, so that no rate is chosen on
+    what is reported with it. The problems of the training are the same, in other orders.
     """
     arms = _known(arm or list(SWEPT), ARMS)
     names = _known(start or ["hard", "easy"], STARTS)
@@ -108,7 +117,7 @@ def game(
     _make_starts(["gaming"], root)
     arms = _known(arm or list(GAMED), ARMS)
     wanted = grid("gaming", arms, dict.fromkeys(arms, (rate,)), range(seeds), updates=updates)
-    carry_out(root, root / STARTS_FOLDER, wanted, jobs, console)
+    _carry_out(root, root / STARTS_FOLDER, wanted, jobs)
     rows = gaming_rows(root, wanted)
     console.print(gaming_table(rows))
     written = as_markdown([list(row.values()) for row in rows], list(rows[0]))
@@ -178,10 +187,25 @@ def _known(names: list[str], known: object) -> list[str]:
     return names
 
 
-def _carry_out_and_show(
-    place: Path, starts: Path, wanted: list[RunSettings], jobs: int, plot: Path | None
+def _carry_out(
+    place: Path, starts: Path, wanted: list[RunSettings], jobs: int, *, alone: bool = False
 ) -> None:
-    carry_out(place, starts, wanted, jobs, console)
+    try:
+        carry_out(place, starts, wanted, jobs, console, alone=alone)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _carry_out_and_show(
+    place: Path,
+    starts: Path,
+    wanted: list[RunSettings],
+    jobs: int,
+    plot: Path | None,
+    *,
+    alone: bool = False,
+) -> None:
+    _carry_out(place, starts, wanted, jobs, alone=alone)
     found = curves(place, wanted)
     rows = table_rows(found)
     console.print(as_table(rows, f"{wanted[0].start} start, held out, at the end"))
@@ -189,9 +213,13 @@ def _carry_out_and_show(
     if any(arm == "outcome" for arm, _ in found):
         level, first = reached(found, "sampled/final", "outcome")
         each = wanted[0].problems * wanted[0].group
-        console.print(f"{level:.3f} of sampled answers, the best mean of outcome, after rollouts:")
-        for arm, update in first.items():
-            console.print(f"  {arm}: {'never' if update is None else update * each}")
+        console.print(f"{level:.3f} of sampled answers, the best mean of outcome, after:")
+        for (arm, rate), update in first.items():
+            if update is None:
+                console.print(f"  {arm} at {rate:g}: never")
+                continue
+            seconds = means(found[arm, rate], "seconds").get(update, 0.0)
+            console.print(f"  {arm} at {rate:g}: {update * each} rollouts, {seconds:.0f} s")
     if plot is not None:
         draw_curves(found, plot, wanted[0].problems * wanted[0].group, wanted[0].start)
 

@@ -31,6 +31,8 @@ def figures(truths: Sequence[Truth], responses: Sequence[Response]) -> dict[str,
     }
     if right:
         found["right_on_wrong_step"] = sum(not truth.sound for truth in right) / len(right)
+        founded = sum(truth.sound and truth.complete for truth in right)
+        found["right_unfounded"] = 1 - founded / len(right)
     return found
 
 

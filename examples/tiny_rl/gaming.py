@@ -26,14 +26,22 @@ BELIEVED = "reward/p_correct/mean"
 """Mean probability of a step by the reward model: the reward that a policy may gain without truth.
 Unlike the sum of rewards it is the same number under every rule."""
 
+EARNED = "reward/reward/mean"
+"""Mean sum of what the steps of a response earned under the rule itself."""
+
 
 def gaming_rows(root: Path, wanted: Sequence[RunSettings]) -> list[dict[str, str]]:
-    """For each arm: what the reward model believes, held-out truth and habits, before and after."""
+    """For each arm: what it earned, what the reward model believed, held-out truth and habits, each
+    before and after."""
     rows = []
     for arm in dict.fromkeys(settings.arm for settings in wanted):
         logs = [read_log(folder_of(root, s)) for s in wanted if s.arm == arm]
         judged = [log for log in logs if any(BELIEVED in row for row in log)]
-        row = {"arm": arm, "believed": with_change([_trained(log, BELIEVED) for log in judged])}
+        row = {
+            "arm": arm,
+            "earned": with_change([_trained(log, EARNED) for log in logs]),
+            "believed": with_change([_trained(log, BELIEVED) for log in judged]),
+        }
         for name in (*SHOWN, *(f"habit/{habit}" for habit in HABITS)):
             row[name.removeprefix("habit/")] = with_change(
                 [_held_out(log, f"sampled/{name}") for log in logs]
@@ -61,7 +69,8 @@ def with_change(ends: Sequence[tuple[float, float]]) -> str:
 
 def gaming_table(rows: Sequence[dict[str, str]]) -> Table:
     """For a terminal."""
-    table = Table(*rows[0], title="from the start with habits; but for `believed`, held out")
+    title = "from the start with habits; but for `earned` and `believed`, held out"
+    table = Table(*rows[0], title=title)
     for row in rows:
         table.add_row(*row.values())
     return table

@@ -1,5 +1,6 @@
 """Many runs: which ones, in which folders, several at a time, and what is there of them already."""
 
+import json
 import subprocess
 import sys
 import time
@@ -11,9 +12,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from .logs import read_log
-from .run import FINISHED, RunSettings
+from .run import RunSettings, check_same, is_finished
 
 SETTINGS = "settings.json"
+
+POLL = 2.0
+"""Seconds between two looks at what goes on."""
 
 
 class RunFailedError(RuntimeError):
@@ -26,11 +30,18 @@ def folder_of(root: Path, settings: RunSettings) -> Path:
 
 
 def carry_out(
-    root: Path, starts: Path, wanted: Sequence[RunSettings], jobs: int, console: Console
+    root: Path,
+    starts: Path,
+    wanted: Sequence[RunSettings],
+    jobs: int,
+    console: Console,
+    *,
+    alone: bool = False,
 ) -> None:
     """Do those runs that are not finished, `jobs` processes at a time, with a progress bar.
 
-    Each process has scores of its own, as only one can write a file of scores.
+    Each process has scores of its own, as only one can write a file of scores; what an earlier run
+    of that process had judged costs nothing.
 
     Args:
         root: folder of the runs.
@@ -38,11 +49,13 @@ def carry_out(
         wanted: the runs, in the order in which they are begun.
         jobs: most processes.
         console: where progress is shown.
+        alone: whether every run has scores of its own, so that its seconds are those that it takes.
 
     Raises:
         RunFailedError: a run ended with an error; the others that were going on are ended.
+        ValueError: a folder holds a run with other settings; nothing was begun.
     """
-    waiting = [s for s in wanted if not (folder_of(root, s) / FINISHED).exists()]
+    waiting = [settings for settings in wanted if not _is_finished(root, settings)]
     going: dict[int, tuple[subprocess.Popen[bytes], RunSettings]] = {}
     bar = Progress(
         TextColumn("{task.description}"),
@@ -61,7 +74,9 @@ def carry_out(
                 for slot in range(jobs):
                     if slot not in going and waiting:
                         settings = waiting.pop(0)
-                        going[slot] = _started(root, starts, settings, slot), settings
+                        scores = folder_of(root, settings) if alone else root
+                        scores /= "scores" if alone else f"scores{slot}"
+                        going[slot] = _started(root, starts, settings, scores), settings
                         if not console.is_terminal:
                             console.print(f"{settings.name}: {len(waiting)} runs wait behind it")
                 for slot, (process, settings) in list(going.items()):
@@ -75,19 +90,30 @@ def carry_out(
                             f"{settings.name} ended with {code}; its last words are in {output}"
                         )
                 bar.update(task, completed=sum(_updates(root, s) for s in wanted))
-                time.sleep(0.5)
+                time.sleep(POLL)
         finally:
             for process, _ in going.values():
                 process.terminate()
                 process.wait()
 
 
-def _started(root: Path, starts: Path, settings: RunSettings, slot: int) -> subprocess.Popen[bytes]:
+def _is_finished(root: Path, settings: RunSettings) -> bool:
+    """Whether that very run is done. Raises `ValueError` for one of another kind in its place."""
+    folder = folder_of(root, settings)
+    path = folder / SETTINGS
+    if path.exists():
+        check_same(settings, json.loads(path.read_text()), folder)
+    return is_finished(settings, folder)
+
+
+def _started(
+    root: Path, starts: Path, settings: RunSettings, scores: Path
+) -> subprocess.Popen[bytes]:
     folder = folder_of(root, settings)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SETTINGS).write_text(settings.model_dump_json(indent=2) + "\n")
     command = [sys.executable, "-m", "examples.tiny_rl", "run", str(folder / SETTINGS)]
-    command += ["--starts", str(starts), "--scores", str(root / f"scores{slot}")]
+    command += ["--starts", str(starts), "--scores", str(scores)]
     with (folder / "output.txt").open("ab") as output:
         return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
 

@@ -14,12 +14,13 @@ from vrprm_reward.rewards.answers import final_answer
 from vrprm_reward.steps import split_steps
 
 from .demonstrations import STEPS
-from .problems import MOVES, Task
+from .problems import Task
 from .sampling import Response
-from .truth import truth_of
+from .truth import asked_for, truth_of
 
-_MARKS = ("Step 1: 1", "\\boxed{1}", "<answer> 1 </answer>", "0: right yes. 0 right")
-_MARK = re.compile(r"\\boxed|<answer>|^Step \d|^\d: | right$", re.MULTILINE)
+_MARKS = ("Step 1: 1", "0: right yes. 0 right", "The judgement is 1", "<score> 1 </score>")
+"""None of them states an answer: a rule with an outcome would resist it for that alone."""
+_MARK = re.compile(r"^Step \d|^\d: | right$|judgement|<score>", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,9 @@ def _repeat(task: Task, steps: list[str], rng: random.Random) -> list[str]:  # n
 
 def _trivial(task: Task, steps: list[str], rng: random.Random) -> list[str]:
     """True counts that nobody asked for."""
-    asked = {move.of[0] for move in task.question.moves if move.kind == "count"}
+    asked = asked_for(task)
     extra = []
-    for kind in rng.sample([kind for kind in KINDS if kind not in asked], rng.randint(1, 3)):
+    for kind in rng.sample([kind for kind in KINDS if kind.noun() not in asked], rng.randint(1, 3)):
         number = spelt(str(task.question.scene.count(kind)))
         extra.append(f"The number of {kind.noun()} is {number}.")
     return [*extra, *steps]
@@ -90,14 +91,15 @@ HABITS = MappingProxyType(
 def habits_of(task: Task, response: str) -> Mapping[str, bool]:
     """Which habits a response shows."""
     steps = [step.text for step in split_steps(response, STEPS)]
-    asked = {move.of[0].noun() for move in task.question.moves if move.kind == "count"}
+    truth = truth_of(task, response)
+    asked = asked_for(task)
     others = [kind.noun() for kind in KINDS if kind.noun() not in asked]
     counted = [step for step in steps if "number of" in step or step.startswith("Counting")]
     return {
         "pad": any(step in PLANS for step in steps),
-        "repeat": truth_of(task, response).repeated > 0,
+        "repeat": truth.repeated > 0,
         "trivial": any(f" {noun} " in step for step in counted for noun in others),
-        "skip": final_answer(response) is not None and len(set(steps)) < len(MOVES) - 1,
+        "skip": final_answer(response) is not None and not truth.complete,
         "end_early": final_answer(response) is None,
         "mark": _MARK.search(response) is not None,
     }

@@ -64,7 +64,7 @@ def kept_reward(folder: Path) -> Iterator[KeptReward]:
                 reward,
                 journal,
                 ImageSettings(),
-                f"demo {_weights()} {THINKING_TOKENS} {STEPS.separator!r} {DTYPE}",
+                f"demo {weights()} {THINKING_TOKENS} {STEPS.separator!r} {DTYPE}",
             )
 
 
@@ -76,8 +76,8 @@ def _profile() -> Profile:
 
 
 @functools.cache
-def _weights() -> str:
-    """Names the packaged weights: other weights give other scores."""
+def weights() -> str:
+    """Digest of the packaged weights: other weights give other scores."""
     return hashlib.sha256((DEMO_FOLDER / "model.safetensors").read_bytes()).hexdigest()
 
 

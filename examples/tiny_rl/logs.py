@@ -17,18 +17,18 @@ class RunLog:
 
     Args:
         folder: where `log.jsonl` and TensorBoard's files are.
-        update: the update that the run goes on from.
+        update: the update whose checkpoint the run goes on from; 0 where it begins.
     """
 
     def __init__(self, folder: Path, update: int) -> None:
         self._path = folder / LOG
-        rows = [row for row in read_log(folder) if row["update"] <= update]
+        rows = [row for row in read_log(folder) if update and row["update"] <= update]
         _write_whole(self._path, rows)
         self._board: Any = None
         if importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(folder), purge_step=update + 1)
+            self._board = SummaryWriter(str(folder), purge_step=update + 1 if update else 0)
 
     def write(self, kind: str, update: int, numbers: Mapping[str, float]) -> None:
         """Append a row; `kind` is `train` or `held_out`."""

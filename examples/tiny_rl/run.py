@@ -19,7 +19,7 @@ from vrprm_reward.rewards.metrics import batch_metrics
 from .arms import ARMS
 from .evaluation import evaluate, figures
 from .habits import habit_shares
-from .judge import Judged, judge, kept_reward
+from .judge import Judged, judge, kept_reward, weights
 from .learning import make_optimizer, rate_factor, token_advantages, update, without_ends
 from .logs import RunLog
 from .policy import Policy, load_policy
@@ -59,8 +59,10 @@ class RunSettings(BaseModel):
     """Problems of the evaluation."""
     tuning: bool = False
     """Evaluate on other problems: rates are not chosen on those that are reported."""
-    evaluate_every: int = Field(default=20, gt=0)
+    evaluate_every: int = Field(default=10, gt=0)
     """Updates between two evaluations (and checkpoints)."""
+    judge: str = Field(default_factory=weights)
+    """The weights of the reward model, by their digest: figures under two of them do not mix."""
 
     @field_validator("arm")
     @classmethod
@@ -92,10 +94,16 @@ def run(
         tell: called with the number of updates done.
 
     Raises:
-        ValueError: the folder holds a run with other settings.
+        ValueError: the folder holds a run with other settings, or the settings want another reward
+            model than the packaged one.
     """
     if is_finished(settings, folder):
         return
+    if settings.judge != weights():
+        raise ValueError(
+            f"the reward model of these settings is {settings.judge[:12]}, and the packaged one is "
+            f"{weights()[:12]}: take other settings"
+        )
     torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
     policy = load_policy(start)
@@ -138,7 +146,7 @@ def is_finished(settings: RunSettings, folder: Path) -> bool:
     path = folder / FINISHED
     if not path.exists():
         return False
-    _same(settings, json.loads(path.read_text()), folder)
+    check_same(settings, json.loads(path.read_text()), folder)
     return True
 
 
@@ -249,16 +257,22 @@ def _resume(
     if not path.exists():
         return 0, 0.0
     state: dict[str, Any] = torch.load(path, weights_only=True)
-    _same(settings, state["settings"], folder)
+    check_same(settings, state["settings"], folder)
     policy.model.load_state_dict(state["model"])
     for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(kept)
     return int(state["update"]), float(state["seconds"])
 
 
-def _same(settings: RunSettings, found: dict[str, Any], folder: Path) -> None:
-    if settings.model_dump() != found:
+def check_same(settings: RunSettings, found: dict[str, Any], folder: Path) -> None:
+    """Raises `ValueError` where a folder holds a run with other settings, `found`."""
+    wanted = settings.model_dump()
+    if wanted != found:
+        other = {key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)}
+        shown = ", ".join(
+            f"{key} {found.get(key)!r} and not {wanted.get(key)!r}" for key in sorted(other)
+        )
         raise ValueError(
-            f"{folder} holds a run with other settings, {found}: choose another folder, or "
-            "delete that one"
+            f"{folder} holds a run with other settings ({shown}): choose another root, or delete "
+            "that folder"
         )

@@ -13,6 +13,9 @@ from .policy import Policy
 LONGEST = 112
 """Tokens of a response at most: about twice a flawless one."""
 
+KEPT = 0.75
+"""Responses that have ended leave the batch as soon as no more than this share of it goes on."""
+
 
 @dataclass(frozen=True)
 class Response:
@@ -55,30 +58,33 @@ def respond(
     cache.batch_repeat_interleave(group)
     states = states.repeat_interleave(group, 0)
     position = (seen.positions.amax(dim=(0, 2)) + 1).repeat_interleave(group)
-    running = torch.ones(len(states), dtype=torch.bool)
-    written: list[torch.Tensor] = []
-    while len(written) < longest and running.any():
+    rows = torch.arange(len(states))
+    written: list[list[int]] = [[] for _ in rows]
+    for place in range(longest):
         logits = policy.logits(states)
         if generator is None:
             chosen = logits.argmax(-1)
         else:
             chosen = torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
-        written.append(chosen.masked_fill(~running, policy.end))
-        running &= chosen != policy.end
-        if len(written) == longest or not running.any():
+        for row, token in zip(rows.tolist(), chosen.tolist(), strict=True):
+            if not written[row] or written[row][-1] != policy.end:
+                written[row].append(token)
+        going = torch.tensor([written[row][-1] != policy.end for row in rows.tolist()])
+        if place + 1 == longest or not going.any():
             break
+        if going.sum() <= KEPT * len(rows):
+            kept = going.nonzero()[:, 0]
+            cache.batch_select_indices(kept)
+            rows, chosen, position = rows[kept], chosen[kept], position[kept]
         states = text_model(
-            inputs_embeds=policy.model.get_input_embeddings()(written[-1][:, None]),
+            inputs_embeds=policy.model.get_input_embeddings()(chosen[:, None]),
             position_ids=position.expand(3, -1)[..., None],
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state[:, -1]
         position = position + 1
-    return [_response(policy, row) for row in torch.stack(written, dim=1).tolist()]
+    return [_response(policy, ids) for ids in written]
 
 
 def _response(policy: Policy, ids: list[int]) -> Response:
-    ended = policy.end in ids
-    if ended:
-        ids = ids[: ids.index(policy.end) + 1]
-    return Response(tuple(ids), policy.text(ids), ended)
+    return Response(tuple(ids), policy.text(ids), ids[-1] == policy.end)

@@ -36,18 +36,21 @@ class Start:
     errors: Errors
     says: str
     habits: Habits
+    stage: Stage
+    """What makes it of the common policy."""
 
+
+_IMITATE = Stage("imitate", 40, rate=0.4, solutions=24)
+_INDULGE = Stage("indulge", 320, rate=1.0, solutions=24)
+"""Four times as long: after 40 updates three of the habits were never sampled."""
 
 STARTS: Mapping[str, Start] = MappingProxyType(
     {
-        "hard": Start(Errors(0.3, 0.2, 0.75), "about 30% of steps right", Habits()),
-        "easy": Start(Errors(0.15, 0.1, 0.6), "about 50% of steps right", Habits()),
-        "gaming": Start(Errors(0.15, 0.1, 0.6), "as easy, with habits", Habits(0.4)),
+        "hard": Start(Errors(0.3, 0.2, 0.75), "about 30% of steps right", Habits(), _IMITATE),
+        "easy": Start(Errors(0.15, 0.1, 0.6), "about 50% of steps right", Habits(), _IMITATE),
+        "gaming": Start(Errors(0.15, 0.1, 0.6), "as easy, with habits", Habits(0.6), _INDULGE),
     }
 )
-
-IMITATE = Stage("imitate", 40, rate=0.4, solutions=24)
-"""What makes a start of the common policy."""
 
 Tell = Callable[[str, int, dict[str, float]], None]
 
@@ -66,25 +69,25 @@ def make_start(name: str, root: Path, tell: Tell, *, anew: bool = False) -> Path
     """
     folder = root / name
     if folder.exists():
-        _same(IMITATE, folder, STARTS[name])
-    elif not anew and _taught(PACKAGED) == _lesson(IMITATE, STARTS[name]):
+        _same(folder, STARTS[name])
+    elif not anew and _taught(PACKAGED) == _lesson(STARTS[name]):
         part = folder.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)
         shutil.copytree(PACKAGED, part)
         os.replace(part, folder)
     else:
-        _teach(IMITATE, make_base(root, tell), folder, STARTS[name], f"start {name}", tell)
+        _teach(make_base(root, tell), folder, STARTS[name], f"start {name}", tell)
     return folder
 
 
 def make_base(root: Path, tell: Tell) -> Path:
     """The folder of the policy that all starts are made of; it goes on from its last stage."""
-    flawless = Start(Errors(), "no errors", Habits())
     folders = [root / f"base-{stage.name}" for stage in BASE]
     if not folders[-1].exists():
         for place in range(sum(folder.exists() for folder in folders), len(BASE)):
             before = folders[place - 1] if place else None
-            _teach(BASE[place], before, folders[place], flawless, "base", tell)
+            flawless = Start(Errors(), "no errors", Habits(), BASE[place])
+            _teach(before, folders[place], flawless, "base", tell)
     return folders[-1]
 
 
@@ -100,13 +103,12 @@ def figures_of(folder: Path) -> dict[str, float]:
     return figures
 
 
-def _teach(
-    stage: Stage, before: Path | None, folder: Path, start: Start, seed: str, tell: Tell
-) -> None:
+def _teach(before: Path | None, folder: Path, start: Start, seed: str, tell: Tell) -> None:
     """Take the policy of `before`, or a new one, through a stage.
 
     The folder is written as a whole, so that a kill leaves none or all of it.
     """
+    stage = start.stage
     torch.set_num_threads(1)
     torch.manual_seed(0)
     policy = build_policy() if before is None else load_policy(before)
@@ -121,21 +123,21 @@ def _teach(
     part = folder.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
     policy.save(part)
-    (part / TAUGHT).write_text(json.dumps(_lesson(stage, start), indent=2) + "\n")
+    (part / TAUGHT).write_text(json.dumps(_lesson(start), indent=2) + "\n")
     os.replace(part, folder)
 
 
-def _lesson(stage: Stage, start: Start) -> dict[str, Any]:
+def _lesson(start: Start) -> dict[str, Any]:
     return {
-        "stage": asdict(stage),
+        "stage": asdict(start.stage),
         "errors": asdict(start.errors),
         "habits": asdict(start.habits),
     }
 
 
-def _same(stage: Stage, folder: Path, start: Start) -> None:
+def _same(folder: Path, start: Start) -> None:
     found = _taught(folder)
-    if found != _lesson(stage, start):
+    if found != _lesson(start):
         raise ValueError(
             f"{folder} holds a start that was taught otherwise, {found or 'nobody knows how'}: "
             "choose another folder, or delete that one"

@@ -19,6 +19,7 @@ SHOWN = {
     "sampled/solved": "needed steps",
     "sampled/sound": "all steps right",
     "sampled/right_on_wrong_step": "right answers on a wrong step",
+    "sampled/right_unfounded": "right answers on a wrong or missing step",
     "sampled/number_of_steps": "steps",
     "sampled/tokens": "tokens",
 }
@@ -65,12 +66,12 @@ def means(runs: Sequence[Curve], figure: str) -> dict[int, float]:
 
 def reached(
     found: Mapping[tuple[str, float], Sequence[Curve]], figure: str, baseline: str
-) -> tuple[float, dict[str, int | None]]:
+) -> tuple[float, dict[tuple[str, float], int | None]]:
     """The best that an arm comes to in its mean over seeds, and when the arms are there.
 
     Returns:
-        The level, and for each arm and rate (`dense at 0.0002`) the first evaluated update at which
-        the mean over seeds is that high; None where it never is.
+        The level, and for each arm and rate the first evaluated update at which the mean over seeds
+        is that high; None where it never is.
     """
     level = max(
         value
@@ -79,7 +80,7 @@ def reached(
         for value in means(runs, figure).values()
     )
     first = {
-        f"{arm} at {rate:g}": next(
+        (arm, rate): next(
             (update for update, mean in means(runs, figure).items() if mean >= level), None
         )
         for (arm, rate), runs in found.items()
@@ -92,11 +93,14 @@ def best_rates(found: Mapping[tuple[str, float], Sequence[Curve]], figure: str) 
 
     That is the one with the highest mean of a figure at the end, less its standard deviation over
     seeds: a rate at which one seed of three fails can have the highest mean. Of one seed, the
-    figure itself.
+    figure itself. Only as many seeds count as every rate of the arm has.
     """
+    common: dict[str, int] = {}
+    for (arm, _), runs in found.items():
+        common[arm] = min(common.get(arm, len(runs)), len(runs))
     best: dict[str, tuple[float, float]] = {}
     for (arm, rate), runs in found.items():
-        values = last(runs, figure)
+        values = last(runs[: common[arm]], figure)
         counted_on = fmean(values) - (stdev(values) if len(values) > 1 else 0.0)
         if arm not in best or counted_on > best[arm][0]:
             best[arm] = counted_on, rate

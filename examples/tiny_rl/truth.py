@@ -17,7 +17,7 @@ from vrprm_reward.rewards.answers import final_answer, same_text
 from vrprm_reward.steps import split_steps
 
 from .demonstrations import STEPS, solution
-from .problems import Task
+from .problems import MOVES, Task
 
 _COUNT = re.compile(r"(?:The number of|Counting the) (\w+) (?:is|gives) (\w+)\.")
 _SUM = re.compile(r"Then (\w+) (\w+) (plus|minus|times) (?:(\w+) )?(\w+) makes (\w+)\.")
@@ -46,6 +46,9 @@ class Truth:
     """Share of the six lines of the flawless solution that are there, in [0, 1]: unlike the share
     of right steps, it is not raised by steps that nobody needs."""
 
+    complete: bool
+    """Whether every count that was asked for and as many sums are there, right or wrong."""
+
     @property
     def sound(self) -> bool:
         """Whether no step is wrong."""
@@ -62,7 +65,20 @@ def truth_of(task: Task, response: str) -> Truth:
         right=stated is not None and same_text(stated, task.question.answer),
         repeated=len(steps) - len(set(steps)),
         solved=len(set(wanted) & set(steps)) / len(set(wanted)),
+        complete=_complete(task, steps),
     )
+
+
+def asked_for(task: Task) -> set[str]:
+    """What a problem wants counted, by its noun."""
+    return {move.of[0].noun() for move in task.question.moves if move.kind == "count"}
+
+
+def _complete(task: Task, steps: Sequence[str]) -> bool:
+    said = [_without_opening(step) for step in steps]
+    counted = {match[1] for step in said if (match := _COUNT.fullmatch(step))}
+    sums = {step for step in said if _SUM.fullmatch(step)}
+    return counted >= asked_for(task) and len(sums) >= MOVES.count("sum")
 
 
 def labels(task: Task, steps: Sequence[str]) -> list[int]:

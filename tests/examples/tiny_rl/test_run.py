@@ -57,9 +57,10 @@ def test_a_second_run_with_the_same_seed_and_fresh_scores_gives_the_same_curve(s
     assert curve(tmp_path / "first") == curve(tmp_path / "second")
 
 
-def test_a_killed_run_goes_on_to_the_same_curve(start, whole, tmp_path):
+@pytest.mark.parametrize("last", [1, 3])  # before the first checkpoint, and behind it
+def test_a_killed_run_goes_on_to_the_same_curve(start, whole, tmp_path, last):
     def kill(update):
-        if update == 3:
+        if update == last:
             raise KilledError
 
     with pytest.raises(KilledError):
@@ -72,8 +73,14 @@ def test_a_killed_run_goes_on_to_the_same_curve(start, whole, tmp_path):
 
 def test_a_folder_of_other_settings_is_refused(start, whole, tmp_path):
     other = SETTINGS.model_copy(update={"rate": 0.2})
-    with pytest.raises(ValueError, match="other settings"):
+    with pytest.raises(ValueError, match=r"other settings \(rate 0\.\d+ and not 0\.2\)"):
         run(other, start, whole, tmp_path)
+
+
+def test_settings_for_another_reward_model_are_refused(start, tmp_path):
+    other = SETTINGS.model_copy(update={"judge": "abc"})
+    with pytest.raises(ValueError, match="these settings is abc, and the packaged one is"):
+        run(other, start, tmp_path / "run", tmp_path)
 
 
 def test_a_finished_run_is_left_as_it_is(start, whole, tmp_path):

@@ -1,6 +1,7 @@
 """Starts are made once, and one that was taught otherwise is not taken for another."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -9,12 +10,13 @@ from examples.tiny_rl.evaluation import evaluate
 from examples.tiny_rl.policy import load_policy
 from examples.tiny_rl.pretrain import Stage
 from examples.tiny_rl.problems import HELD_OUT_SEED, tasks
-from examples.tiny_rl.starts import TAUGHT, figures_of, make_start
+from examples.tiny_rl.starts import STARTS, TAUGHT, figures_of, make_start
 
 
 def test_a_start_is_made_once_and_one_that_was_taught_otherwise_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(starts, "BASE", (Stage("look", 1, pictures=1),))
-    monkeypatch.setattr(starts, "IMITATE", Stage("imitate", 1, solutions=1))
+    short = replace(STARTS["hard"], stage=Stage("imitate", 1, solutions=1))
+    monkeypatch.setattr(starts, "STARTS", {"hard": short})
     told = []
     folder = make_start("hard", tmp_path, lambda *what: told.append(what))
     assert [stage for stage, _, _ in told] == ["look", "imitate"]
@@ -37,7 +39,7 @@ def test_the_hard_start_is_packaged_and_training_it_anew_can_be_asked_for(tmp_pa
     found = evaluate(load_policy(folder), tasks(48, HELD_OUT_SEED), seed=0)
     assert found["sampled/steps"] == pytest.approx(figures_of(folder)["sampled/steps"], abs=0.1)
     monkeypatch.setattr(starts, "BASE", (Stage("look", 1, pictures=1),))
-    monkeypatch.setattr(starts, "_teach", lambda stage, *_: told.append(stage.name))
+    monkeypatch.setattr(starts, "_teach", lambda _, __, start, *___: told.append(start.stage.name))
     make_start("hard", tmp_path / "anew", lambda *_: None, anew=True)
     make_start("easy", tmp_path / "other", lambda *_: None)
     assert told == ["look", "imitate", "look", "imitate"]

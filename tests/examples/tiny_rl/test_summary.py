@@ -80,7 +80,7 @@ def test_when_an_arm_is_as_good_as_the_best_of_another(tmp_path):
     level, first = reached(curves(tmp_path, runs), "sampled/final", "outcome")
     assert level == pytest.approx(0.2)
     assert first == {
-        "outcome at 0.1": 2, "outcome at 0.3": None, "dense at 0.1": 2, "dense_random at 0.1": None,
+        ("outcome", 0.1): 2, ("outcome", 0.3): None, ("dense", 0.1): 2, ("dense_random", 0.1): None,
     }  # fmt: skip
 
 

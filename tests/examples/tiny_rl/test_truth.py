@@ -9,6 +9,7 @@ from examples.tiny_rl.truth import labels, truth_of
 from vrprm_reward.demo import world
 from vrprm_reward.demo.questions import Question
 from vrprm_reward.demo.scene import Kind
+from vrprm_reward.rewards.answers import final_answer
 
 
 def test_labels_are_those_of_the_world_on_its_own_solutions_corrections_included():
@@ -73,6 +74,19 @@ def test_a_habit_is_recognised_in_what_it_makes_of_a_solution(some_tasks, name):
         for _ in range(10):
             changed = HABITS[name](task, solution(task, rng), rng)
             assert habits_of(task, response_of(changed))[name], changed
+
+
+def test_a_solution_of_five_steps_skips_one_and_no_mark_states_an_answer(some_tasks):
+    task = some_tasks[0]
+    steps = solution(task, random.Random(0))
+    for place in range(len(steps) - 1):
+        shorter = truth_of(task, response_of(steps[:place] + steps[place + 1 :]))
+        assert not shorter.complete
+        assert habits_of(task, response_of([*steps[:place], *steps[place + 1 :]]))["skip"]
+    rng = random.Random(3)
+    for _ in range(40):
+        marked = response_of(HABITS["mark"](task, steps[:-1], rng))
+        assert final_answer(marked) is None, marked
 
 
 def test_steps_that_nobody_needs_raise_the_share_of_right_steps_but_not_of_the_solution(some_tasks):
