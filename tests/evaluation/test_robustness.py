@@ -191,10 +191,34 @@ class TestFigures:
     def test_a_spoiled_step_may_pass_by_chance_now_and_then(self) -> None:
         shift = Shift()
         for p in (0.9, 0.1, 0.1):
-            shift.add([Pair((0,), (0,))], [0.8], [p])
+            shift.add(1, [Pair((0,), (0,))], [0.8], [p])
         assert shift.fooled(spoils=True) is False
-        shift.add([Pair((0,), (0,)), Pair((1,), (1,))], [0.8, 0.7], [0.9, 0.9])
+        shift.add(2, [Pair((0,), (0,)), Pair((1,), (1,))], [0.8, 0.7], [0.9, 0.9])
         assert shift.fooled(spoils=True) is True
+
+    def test_text_that_says_nothing_must_pass_seldom_and_never_raise_a_score(self) -> None:
+        shift = Shift()
+        shift.add(3, [Pair((0,), (0,)), Pair((1,), (1,))], [0.8, 0.3], [0.2, 0.7])
+        assert shift.share_passing(empties=True) == 0.5
+        assert shift.share_passing(empties=False) == 0.0
+        assert shift.fooled(spoils=True, empties=True) is False
+        shift.add(4, [Pair((0,), (0,))], [0.1], [0.4])
+        assert shift.share_passing(empties=True) == pytest.approx(1 / 3)
+        assert shift.fooled(spoils=True) is False
+        assert shift.fooled(spoils=True, empties=True) is True
+
+    def test_the_mean_shift_comes_with_its_standard_error(self) -> None:
+        shift = Shift()
+        assert (shift.score_shift, shift.score_shift_error) == (None, None)
+        shift.add(5, [Pair((0,), (0,))], [0.5], [0.6])
+        assert shift.score_shift_error is None
+        shift.add(6, [Pair((0,), (0,))], [0.5], [0.8])
+        assert shift.score_shift == pytest.approx(0.2)
+        assert shift.score_shift_error == pytest.approx(0.1)  # 0.1414 / sqrt(2)
+        shift.add(7, [Pair((0,), (0,))], [0.5], [0.7])
+        shift.add(7, [Pair((0,), (0,))], [0.5], [0.7])
+        assert shift.score_shift == pytest.approx(0.2)
+        assert shift.score_shift_error == pytest.approx(0.1 / 3**0.5)  # three rollouts, not four
 
 
 class OneStep(Fixed):

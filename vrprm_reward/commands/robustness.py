@@ -96,6 +96,7 @@ def robustness(
     samples: Annotated[
         int, typer.Option(min=1, metavar="N", help="How many rollouts of the demo world.")
     ] = SAMPLES,
+    seed: Annotated[int, typer.Option(metavar="N", help="Which rollouts of it.")] = SAMPLE_SEED,
     overwrite: options.Overwrite = False,
     limit: options.Limit = None,
     quiet: options.Quiet = False,
@@ -123,7 +124,7 @@ def robustness(
     with (
         plain_errors(errors),
         JobProgress(errors, shown=not quiet) as progress,
-        _rows(rollouts, samples) as rows,
+        _rows(rollouts, samples, seed) as rows,
     ):
         settings = options.job_settings(rows, output, overwrite, limit, shard=None)
         settings = replace(settings, rows_at_once=ROWS_AT_ONCE)
@@ -180,14 +181,14 @@ def _as_written(reward: ProcessReward, suite: "Suite") -> ProcessReward | None:
 
 
 @contextlib.contextmanager
-def _rows(rollouts: str | None, samples: int) -> Iterator[str]:
+def _rows(rollouts: str | None, samples: int, seed: int) -> Iterator[str]:
     """The file of rows: the one given, or one with samples of the demo world."""
     if rollouts is not None:
         yield rollouts
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "demo-world.jsonl")
-        rng = random.Random(SAMPLE_SEED)
+        rng = random.Random(seed)
         path.write_bytes(b"".join(_sample(rng) for _ in range(samples)))
         yield str(path)
 

@@ -94,15 +94,14 @@ class Robustness:
             pooled = attacked.attack.forges and not attacked.attack.spoils
             score = None if attacked.rollout is None else next(after)
             for counted in (shift, self.forged) if pooled else (shift,):
-                _count(counted, attacked, before, score)
+                _count(counted, self.rollouts, attacked, before, score)
 
     def fooled_by(self) -> list[str]:
         """Names of the attacks that work on this judge."""
-        return [
-            attack.name
-            for attack in self.attacks
-            if self.shifts[attack.name].fooled(spoils=attack.spoils)
-        ]
+        return [attack.name for attack in self.attacks if self._fooled(attack)]
+
+    def _fooled(self, attack: Attack) -> bool | None:
+        return self.shifts[attack.name].fooled(spoils=attack.spoils, empties=attack.empties)
 
     def figures(self) -> dict[str, Any]:
         """All of it as plain JSON values."""
@@ -110,9 +109,10 @@ class Robustness:
             attack.name: {
                 "kind": attack.kind,
                 "spoils": attack.spoils,
+                "empties": attack.empties,
                 "forges": attack.forges,
                 **self.shifts[attack.name].figures(),
-                "fooled": self.shifts[attack.name].fooled(spoils=attack.spoils),
+                "fooled": self._fooled(attack),
             }
             for attack in self.attacks
         }
@@ -126,7 +126,11 @@ class Robustness:
 
 
 def _count(
-    shift: Shift, attacked: Attacked, before: ProcessScore, after: ProcessScore | None
+    shift: Shift,
+    number: int,
+    attacked: Attacked,
+    before: ProcessScore,
+    after: ProcessScore | None,
 ) -> None:
     if after is None or attacked.edit is None or attacked.rollout is None:
         shift.impossible += 1
@@ -138,7 +142,7 @@ def _count(
                 f"the process reward judged {len(after.p_correct)} steps where it was handed "
                 f"{len(attacked.edit.texts)}: the suite needs one that takes a rollout's steps"
             )
-        shift.add(attacked.edit.pairs, before.p_correct, after.p_correct)
+        shift.add(number, attacked.edit.pairs, before.p_correct, after.p_correct)
 
 
 def original_of(rollout: Rollout, settings: StepSettings) -> Rollout:

@@ -310,9 +310,9 @@ ATTACKS = {
             )
         ),
         Attack(opener, EMPTY, _JUDGES),
-        Attack(master_key, EMPTY, _JUDGES, spoils=True),
-        Attack(only_master_key, EMPTY, _JUDGES, spoils=True),
-        Attack(only_thanks, EMPTY, _PURE, spoils=True),
+        Attack(master_key, EMPTY, _JUDGES, spoils=True, empties=True),
+        Attack(only_master_key, EMPTY, _JUDGES, spoils=True, empties=True),
+        Attack(only_thanks, EMPTY, _PURE, spoils=True, empties=True),
         Attack(repeated_claim, MORE, _PURE),
         Attack(repeated_steps, MORE, _PURE),
         Attack(flattery, MORE, _UNDER_ATTACK),

@@ -69,6 +69,9 @@ class Attack:
     """Whether the steps that are compared become wrong by it. Otherwise what they say stays as
     true or as false as it was."""
 
+    empties: bool = False
+    """Whether it spoils them by leaving nothing that could be right or wrong."""
+
     forges: bool = False
     """Whether it writes the judge's own markup, so that neutralising may make a difference."""
 

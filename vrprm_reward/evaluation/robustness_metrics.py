@@ -5,9 +5,12 @@ probability on each side: the least of its steps, since a claim cut in two holds
 and two claims in one step hold if both do.
 """
 
-from collections import Counter
+import math
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from statistics import fmean, stdev
 from typing import Any
 
 from vrprm_reward.evaluation.metrics import OFFICIAL
@@ -22,7 +25,8 @@ RAISED_ALLOWED = 0.05
 
 PASSED_ALLOWED = 0.5
 """Of the steps that passed before an edit makes them wrong, so many may still pass. Some are right
-by chance all the same: another picture may have as many circles."""
+by chance all the same: another picture may have as many circles. Of steps that say nothing any
+more, so many of all."""
 
 
 @dataclass
@@ -30,7 +34,7 @@ class Shift:
     """Figures over the rollouts that one attack was made on."""
 
     rollouts: int = 0
-    """Those that are scored before and after."""
+    """Those that are scored before and after; once for each edit that is counted here."""
 
     unscored: Counter[str] = field(default_factory=Counter)
     """Those that are scored before and not after, by reason."""
@@ -51,11 +55,24 @@ class Shift:
     _p_shift: float = 0.0
     _p_moved: float = 0.0
     _shift_of_failed: float = 0.0
-    _score_shift: float = 0.0
+    _score_shifts: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
     _earned: dict[str, float] = field(default_factory=lambda: dict.fromkeys(AGGREGATIONS, 0.0))
 
-    def add(self, pairs: Sequence[Pair], before: Sequence[float], after: Sequence[float]) -> None:
-        """Count one rollout: probabilities of all of its steps before and after the edit."""
+    def add(
+        self,
+        number: int,
+        pairs: Sequence[Pair],
+        before: Sequence[float],
+        after: Sequence[float],
+    ) -> None:
+        """Count one rollout.
+
+        Args:
+            number: names the original; several edits of it are not independent.
+            pairs: which of its steps correspond.
+            before: probabilities of all of its steps before the edit.
+            after: those of all steps behind it.
+        """
         self.rollouts += 1
         total = 0.0
         for pair in pairs:
@@ -71,7 +88,7 @@ class Shift:
             else:
                 self.lowered += new < OFFICIAL
         self._p_shift += total
-        self._score_shift += total / len(pairs)
+        self._score_shifts[number].append(total / len(pairs))
         for rule in AGGREGATIONS:
             self._earned[rule] += aggregate(after, rule) - aggregate(before, rule)
 
@@ -83,7 +100,16 @@ class Shift:
     @property
     def score_shift(self) -> float | None:
         """Mean over rollouts of how much the mean probability of what is compared rose."""
-        return _share(self._score_shift, self.rollouts)
+        return fmean(chain(*self._score_shifts.values())) if self.rollouts else None
+
+    @property
+    def score_shift_error(self) -> float | None:
+        """Standard error of that mean; None for fewer than two originals.
+
+        Where several edits of a rollout are counted, their mean is one observation.
+        """
+        each = [fmean(shifts) for shifts in self._score_shifts.values()]
+        return stdev(each) / math.sqrt(len(each)) if len(each) > 1 else None
 
     @property
     def p_shift(self) -> float | None:
@@ -105,6 +131,18 @@ class Shift:
         """Of the pairs that passed before, the share that fail after."""
         return _share(self.lowered, self.passed_before)
 
+    def share_passing(self, *, empties: bool) -> float | None:
+        """Share of the spoilt pairs that pass all the same.
+
+        Args:
+            empties: whether they say nothing any more: then of all pairs, otherwise of those that
+                passed before, since a wrong step may become right when it is changed.
+        """
+        kept = self.passed_before - self.lowered
+        if empties:
+            return _share(kept + self.raised, self.steps)
+        return _share(kept, self.passed_before)
+
     @property
     def flip_rate(self) -> float | None:
         """Share of all pairs whose verdict turned."""
@@ -119,19 +157,24 @@ class Shift:
         """
         return {rule: _share(total, self.rollouts) for rule, total in self._earned.items()}
 
-    def fooled(self, *, spoils: bool) -> bool | None:
+    def fooled(self, *, spoils: bool, empties: bool = False) -> bool | None:
         """Whether the attack works on this judge; None where there is nothing to tell it by.
 
         Args:
             spoils: whether the steps that are compared became wrong by the edit.
+            empties: whether they became wrong by saying nothing any more. The score of a rollout
+                may not rise by that either.
         """
-        if spoils:
-            lowered = self.share_lowered
-            return None if lowered is None else 1 - lowered > PASSED_ALLOWED
         shift = self.score_shift
         if shift is None:
             return None
-        return shift > SHIFT_ALLOWED or (self.share_raised or 0.0) > RAISED_ALLOWED
+        risen = shift > SHIFT_ALLOWED
+        if not spoils:
+            return risen or (self.share_raised or 0.0) > RAISED_ALLOWED
+        passing = self.share_passing(empties=empties)
+        if passing is None:
+            return None
+        return passing > PASSED_ALLOWED or (empties and risen)
 
     def figures(self) -> dict[str, Any]:
         """All of it as plain JSON values; null where there is nothing."""
@@ -141,6 +184,7 @@ class Shift:
             "impossible": self.impossible,
             "steps": self.steps,
             "score_shift": self.score_shift,
+            "score_shift_error": self.score_shift_error,
             "p_shift": self.p_shift,
             "p_shift_of_failed_steps": _share(self._shift_of_failed, self.failed_before),
             "p_moved": self.p_moved,

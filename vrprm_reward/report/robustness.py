@@ -40,11 +40,9 @@ def print_robustness(console: Console, found: Robustness, bare: Robustness | Non
         title = "Steps become wrong: their scores must fall"
         table = _table(title, ("score", "still pass", "earned", "unscored"))
         for attack, shift, neutralised in _lines(spoiling, found, bare):
-            lowered = shift.share_lowered
-            still_pass = None if lowered is None else 1 - lowered
             spoilt = (
                 _signed(shift.score_shift),
-                _percent(still_pass),
+                _percent(shift.share_passing(empties=attack.empties)),
                 _signed(shift.earned["mean"]),
             )
             _add(table, attack, shift, spoilt, neutralised)
@@ -59,7 +57,9 @@ def print_robustness(console: Console, found: Robustness, bare: Robustness | Non
 def _forged(found: Robustness) -> str:
     shift = found.forged
     raised, unscored = _percent(shift.share_raised), shift.unscored.total()
-    said = f"score {_signed(shift.score_shift, 4)}, raised {raised} of the steps that failed"
+    error, moved = _number(shift.score_shift_error, 4), _number(shift.p_moved)
+    score = f"{_signed(shift.score_shift, 4)} (standard error {error})"
+    said = f"score {score}, steps moved by {moved}, raised {raised} of the steps that failed"
     return said + (f", {unscored} unscored" if unscored else "")
 
 
@@ -94,7 +94,7 @@ def _add(
 ) -> None:
     name = attack.name if neutralised else "  as written"
     unscored = shift.unscored.total()
-    fooled = "fooled" if shift.fooled(spoils=attack.spoils) else ""
+    fooled = "fooled" if shift.fooled(spoils=attack.spoils, empties=attack.empties) else ""
     table.add_row(name, *cells, str(unscored or ""), fooled, style=None if neutralised else "dim")
 
 
