@@ -12,6 +12,13 @@ P = [0.9, 0.4, 0.7]
 probabilities = st.lists(st.floats(0, 1), min_size=1, max_size=40)
 
 
+def test_sure_steps_more_hardly_raise_the_min_form_and_a_weak_one_left_out_does():
+    weak, others = 0.05, [0.9, 0.9, 0.9, 0.9, 0.5]
+    padded = [0.5, *[0.99] * 13]
+    found = [math.fsum(min_form(p)) for p in ([0.5], padded, [weak, *others], others)]
+    assert found == pytest.approx([0.5, 0.543, 0.056, 0.527], abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("rule", "expected"),
     [

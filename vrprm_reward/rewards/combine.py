@@ -32,8 +32,8 @@ class RewardRule(BaseModel):
     that is cut where the process scores fall (URSA, arXiv 2501.04686)."""
 
     credit: CreditRule = "min_form"
-    """What a step earns by its probability. The min-form's sum lies between the smallest and the
-    mean probability, so that more steps do not earn more."""
+    """What a step earns by its probability. The min-form's sum is a weighted mean, close
+    to the smallest: sure steps more hardly raise it, but to leave out a doubtful one does."""
 
     process_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     """Factor of the process part."""
