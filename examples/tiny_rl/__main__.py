@@ -14,7 +14,17 @@ from .plots import draw_curves
 from .run import RunSettings
 from .run import run as carry_out_run
 from .starts import STARTS, figures_of, make_start
-from .summary import as_markdown, as_table, best_rates, curves, means, reached, table_rows
+from .summary import (
+    as_markdown,
+    as_table,
+    best_rates,
+    curve_rows,
+    curves,
+    means,
+    reached,
+    seed_rows,
+    table_rows,
+)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 console = Console()
@@ -209,19 +219,25 @@ def _carry_out_and_show(
     found = curves(place, wanted)
     rows = table_rows(found)
     console.print(as_table(rows, f"{wanted[0].start} start, held out, at the end"))
-    (place / f"{wanted[0].start}.md").write_text(as_markdown(rows))
+    per_update = wanted[0].problems * wanted[0].group
+    headings, by_rollouts = curve_rows(found, "sampled/final", per_update)
+    by_seed = seed_rows(found, "sampled/final")
+    (place / f"{wanted[0].start}.md").write_text(
+        f"At the end:\n\n{as_markdown(rows)}\n"
+        f"Final, sampled, after so many rollouts:\n\n{as_markdown(by_rollouts, headings)}\n"
+        f"The same at the end, by seed:\n\n{as_markdown(by_seed, ('arm', 'rate', 'seeds'))}"
+    )
     if any(arm == "outcome" for arm, _ in found):
         level, first = reached(found, "sampled/final", "outcome")
-        each = wanted[0].problems * wanted[0].group
         console.print(f"{level:.3f} of sampled answers, the best mean of outcome, after:")
         for (arm, rate), update in first.items():
             if update is None:
                 console.print(f"  {arm} at {rate:g}: never")
                 continue
             seconds = means(found[arm, rate], "seconds").get(update, 0.0)
-            console.print(f"  {arm} at {rate:g}: {update * each} rollouts, {seconds:.0f} s")
+            console.print(f"  {arm} at {rate:g}: {update * per_update} rollouts, {seconds:.0f} s")
     if plot is not None:
-        draw_curves(found, plot, wanted[0].problems * wanted[0].group, wanted[0].start)
+        draw_curves(found, plot, per_update, wanted[0].start)
 
 
 if __name__ == "__main__":

@@ -118,6 +118,28 @@ def table_rows(
     return rows
 
 
+def curve_rows(
+    found: Mapping[tuple[str, float], Sequence[Curve]], figure: str, rollouts_per_update: int
+) -> tuple[list[str], list[list[str]]]:
+    """A figure's mean over seeds after so many rollouts, with the headings of that table."""
+    each = {arm_and_rate: means(runs, figure) for arm_and_rate, runs in found.items()}
+    updates = sorted({update for curve in each.values() for update in curve})
+    headings = ["arm", "rate", *(str(update * rollouts_per_update) for update in updates)]
+    rows = [
+        [arm, f"{rate:g}", *(f"{curve[u]:.3f}" if u in curve else "" for u in updates)]
+        for (arm, rate), curve in each.items()
+    ]
+    return headings, rows
+
+
+def seed_rows(found: Mapping[tuple[str, float], Sequence[Curve]], figure: str) -> list[list[str]]:
+    """Arm, rate, and a figure at the end of each seed, in their order."""
+    return [
+        [arm, f"{rate:g}", ", ".join(f"{value:.3f}" for value in last(runs, figure))]
+        for (arm, rate), runs in found.items()
+    ]
+
+
 def with_spread(values: Sequence[float]) -> str:
     """A mean and, from two values on, their standard deviation."""
     if not values:

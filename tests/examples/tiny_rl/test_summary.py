@@ -11,8 +11,10 @@ from examples.tiny_rl.summary import (
     HEADINGS,
     as_markdown,
     best_rates,
+    curve_rows,
     curves,
     reached,
+    seed_rows,
     table_rows,
     with_spread,
 )
@@ -82,6 +84,18 @@ def test_when_an_arm_is_as_good_as_the_best_of_another(tmp_path):
     assert first == {
         ("outcome", 0.1): 2, ("outcome", 0.3): None, ("dense", 0.1): 2, ("dense_random", 0.1): None,
     }  # fmt: skip
+
+
+def test_curves_and_seeds_are_tables_too(tmp_path, wanted):
+    for settings, final in zip(wanted, (0.1, 0.3, 0.5, 0.2, 0.4), strict=False):
+        finish(tmp_path, settings, final)
+    found = curves(tmp_path, wanted)
+    headings, rows = curve_rows(found, "sampled/final", 32)
+    assert headings == ["arm", "rate", "0", "64"]
+    assert rows[0] == ["outcome", "0.1", "0.050", "0.150"]
+    assert seed_rows(found, "sampled/final")[1:] == [
+        ["outcome", "0.3", "0.300, 0.400"], ["dense", "0.1", "0.500"],
+    ]  # fmt: skip
 
 
 def test_no_right_answer_is_no_share_of_them(tmp_path, wanted):
