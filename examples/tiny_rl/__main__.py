@@ -9,7 +9,7 @@ from rich.console import Console
 
 from .arms import ARMS, COMPARED, SWEPT
 from .gaming import GAMED, gaming_rows, gaming_table
-from .grid import carry_out, grid
+from .grid import RunFailedError, carry_out, grid
 from .plots import draw_curves
 from .run import RunSettings
 from .run import run as carry_out_run
@@ -204,6 +204,9 @@ def _carry_out(
         carry_out(place, starts, wanted, jobs, console, alone=alone)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    except RunFailedError as error:
+        console.print(str(error), style="red", soft_wrap=True)
+        raise typer.Exit(1) from error
 
 
 def _carry_out_and_show(

@@ -112,8 +112,8 @@ def run(
     done, spent = _resume(settings, folder, policy, optimizers)
     pool = tasks(settings.pool, TRAINING_SEED)
     held_out = tasks(settings.held_out, TUNING_SEED if settings.tuning else HELD_OUT_SEED)
-    log = RunLog(folder, done)
-    with kept_reward(scores) as reward:
+    with kept_reward(scores) as reward:  # first: another process at work here is left alone
+        log = RunLog(folder, done)
         if done == 0:
             log.write("held_out", 0, _at_the_start(settings, start, policy, held_out))
         for number in range(done + 1, settings.updates + 1):
