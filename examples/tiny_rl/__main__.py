@@ -20,6 +20,7 @@ from .summary import (
     best_rates,
     curve_rows,
     curves,
+    ends,
     means,
     reached,
     seed_rows,
@@ -31,7 +32,8 @@ console = Console()
 console.width = max(console.width, 150)  # narrower, the headings of the tables would be cut
 
 RATES = Path(__file__).parent / "rates.json"
-"""The rate of each arm in the comparison."""
+"""The rate of each arm in the comparison, chosen by what `sweep.json` has of the sweep: sampled
+final answers at the end of each seed, by start, arm and rate."""
 
 GRID = (1e-4, 2e-4, 5e-4)
 """The rates that every arm is tried at. At 1e-3 each of the five arms that were tried fails."""
@@ -108,7 +110,7 @@ def sweep(
         wanted = grid(name, arms, rates, several, updates=updates, **TUNING)
         _carry_out_and_show(place, root / STARTS_FOLDER, wanted, jobs, None)
         found = curves(place, wanted)
-        console.print_json(data={name: best_rates(found, "sampled/final")})
+        console.print_json(data={name: best_rates(ends(found, "sampled/final"))})
 
 
 @app.command()

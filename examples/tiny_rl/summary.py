@@ -88,20 +88,30 @@ def reached(
     return level, first
 
 
-def best_rates(found: Mapping[tuple[str, float], Sequence[Curve]], figure: str) -> dict[str, float]:
+def ends(
+    found: Mapping[tuple[str, float], Sequence[Curve]], figure: str
+) -> dict[tuple[str, float], list[float]]:
+    """A figure at the end of each run, by arm and rate."""
+    return {arm_and_rate: last(runs, figure) for arm_and_rate, runs in found.items()}
+
+
+def best_rates(found: Mapping[tuple[str, float], Sequence[float]]) -> dict[str, float]:
     """For each arm the rate that serves best whichever seed comes.
 
-    That is the one with the highest mean of a figure at the end, less its standard deviation over
-    seeds: a rate at which one seed of three fails can have the highest mean. Of one seed, the
-    figure itself. Only as many seeds count as every rate of the arm has.
+    That is the one with the highest mean, less its standard deviation over seeds: a rate at which
+    one seed of three fails can have the highest mean. Of one seed, the figure itself. Only as many
+    seeds count as every rate of the arm has.
+
+    Args:
+        found: a figure of every seed, in their order, by arm and rate.
     """
     common: dict[str, int] = {}
-    for (arm, _), runs in found.items():
-        common[arm] = min(common.get(arm, len(runs)), len(runs))
+    for (arm, _), values in found.items():
+        common[arm] = min(common.get(arm, len(values)), len(values))
     best: dict[str, tuple[float, float]] = {}
-    for (arm, rate), runs in found.items():
-        values = last(runs[: common[arm]], figure)
-        counted_on = fmean(values) - (stdev(values) if len(values) > 1 else 0.0)
+    for (arm, rate), values in found.items():
+        counted = values[: common[arm]]
+        counted_on = fmean(counted) - (stdev(counted) if len(counted) > 1 else 0.0)
         if arm not in best or counted_on > best[arm][0]:
             best[arm] = counted_on, rate
     return {arm: rate for arm, (_, rate) in best.items()}

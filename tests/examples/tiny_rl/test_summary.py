@@ -3,6 +3,7 @@ import json
 import pytest
 from rich.console import Console
 
+from examples.tiny_rl.__main__ import GRID, RATES
 from examples.tiny_rl.gaming import gaming_rows
 from examples.tiny_rl.grid import RunFailedError, carry_out, folder_of, grid
 from examples.tiny_rl.habits import HABITS
@@ -13,6 +14,7 @@ from examples.tiny_rl.summary import (
     best_rates,
     curve_rows,
     curves,
+    ends,
     reached,
     seed_rows,
     table_rows,
@@ -63,7 +65,7 @@ def test_the_table_has_mean_and_spread_over_the_finished_runs(tmp_path, wanted):
         ("outcome", "0.3", "2", "0.350 ± 0.071"),
         ("dense", "0.1", "1", "0.500"),
     ]
-    assert best_rates(found, "sampled/final") == {"outcome": 0.3, "dense": 0.1}
+    assert best_rates(ends(found, "sampled/final")) == {"outcome": 0.3, "dense": 0.1}
     assert as_markdown(rows).splitlines()[4].startswith("| dense | 0.1 | 1 | 0.500 |")
 
 
@@ -71,7 +73,20 @@ def test_a_rate_at_which_a_seed_fails_is_not_the_best_one(tmp_path):
     runs = grid("hard", ["dense"], {"dense": (0.1, 0.3)}, range(2))
     for settings, final in zip(runs, (0.3, 0.7, 0.3, 0.0), strict=True):
         finish(tmp_path, settings, final)
-    assert best_rates(curves(tmp_path, runs), "sampled/final") == {"dense": 0.1}
+    assert best_rates(ends(curves(tmp_path, runs), "sampled/final")) == {"dense": 0.1}
+
+
+def test_the_rates_of_the_comparison_follow_from_the_figures_of_the_sweep():
+    rates = json.loads(RATES.read_text())
+    for start, arms in json.loads(RATES.with_name("sweep.json").read_text()).items():
+        found = {
+            (arm, float(rate)): values
+            for arm, by_rate in arms.items()
+            for rate, values in by_rate.items()
+        }
+        assert {rate for _, rate in found} == set(GRID)
+        for arm, rate in best_rates(found).items():
+            assert rates[start][arm] == rate, (start, arm)
 
 
 def test_when_an_arm_is_as_good_as_the_best_of_another(tmp_path):
