@@ -42,6 +42,10 @@ def draw_curves(
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(2, 3, figsize=(15, 8), layout="constrained")
+    for axis in axes.flat:  # the usual ten colours would come again
+        axis.set_prop_cycle(
+            color=matplotlib.colormaps["tab10" if len(found) <= 10 else "tab20"].colors
+        )
     places = axes.flat
     for name, label in PANELS.items():
         axis = next(places)
