@@ -19,7 +19,7 @@ from vrprm_reward.rewards.metrics import batch_metrics
 from .arms import ARMS
 from .evaluation import evaluate, figures
 from .habits import habit_shares
-from .judge import Judged, judge, kept_reward, weights
+from .judge import Judged, identity, judge, kept_reward
 from .learning import make_optimizer, rate_factor, token_advantages, update, without_ends
 from .logs import RunLog
 from .policy import Policy, load_policy
@@ -61,8 +61,8 @@ class RunSettings(BaseModel):
     """Evaluate on other problems: rates are not chosen on those that are reported."""
     evaluate_every: int = Field(default=10, gt=0)
     """Updates between two evaluations (and checkpoints)."""
-    judge: str = Field(default_factory=weights)
-    """The weights of the reward model, by their digest: figures under two of them do not mix."""
+    judge: str = Field(default_factory=identity)
+    """The reward model: figures under two of them do not mix."""
 
     @field_validator("arm")
     @classmethod
@@ -99,10 +99,10 @@ def run(
     """
     if is_finished(settings, folder):
         return
-    if settings.judge != weights():
+    if settings.judge != identity():
         raise ValueError(
-            f"the reward model of these settings is {settings.judge[:12]}, and the packaged one is "
-            f"{weights()[:12]}: take other settings"
+            f"the reward model of these settings is {settings.judge!r}, and the packaged one is "
+            f"{identity()!r}: take other settings"
         )
     torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)

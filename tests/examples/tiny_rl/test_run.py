@@ -79,7 +79,7 @@ def test_a_folder_of_other_settings_is_refused(start, whole, tmp_path):
 
 def test_settings_for_another_reward_model_are_refused(start, tmp_path):
     other = SETTINGS.model_copy(update={"judge": "abc"})
-    with pytest.raises(ValueError, match="these settings is abc, and the packaged one is"):
+    with pytest.raises(ValueError, match="these settings is 'abc', and the packaged one is"):
         run(other, start, tmp_path / "run", tmp_path)
 
 
