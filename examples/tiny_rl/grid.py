@@ -1,12 +1,13 @@
 """Many runs: which ones, in which folders, several at a time, and what is there of them already."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -67,6 +68,7 @@ def carry_out(
         disable=not console.is_terminal,
     )
     total = sum(settings.updates for settings in wanted)
+    before = signal.signal(signal.SIGTERM, _end)
     with bar:
         task = bar.add_task(f"{len(wanted)} runs", total=total)
         try:
@@ -95,6 +97,12 @@ def carry_out(
             for process, _ in going.values():
                 process.terminate()
                 process.wait()
+            signal.signal(signal.SIGTERM, before)
+
+
+def _end(number: int, _: object) -> NoReturn:
+    """Ends as Ctrl-C does, so that the processes do not go on by themselves."""
+    raise SystemExit(128 + number)
 
 
 def _is_finished(root: Path, settings: RunSettings) -> bool:
