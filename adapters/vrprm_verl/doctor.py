@@ -213,7 +213,7 @@ def _settings(config: Mapping[str, Any]) -> Iterator[Finding]:
     except InputError as error:
         yield Finding(False, "settings", str(error))
         return
-    rule = f"{settings.combination} of {settings.credit} and the outcome {settings.outcome}"
+    rule = f"{settings.combination}, credit {settings.credit}, outcome {settings.outcome}"
     try:
         name = str(_get(config, "algorithm.adv_estimator"))
         check_fit(settings, name.removeprefix(PREFIX))
@@ -312,6 +312,14 @@ def _estimator(config: Mapping[str, Any]) -> Iterator[Finding]:
             "algorithm.adv_estimator",
             f"{name}: sums a response's rewards, so steps are not credited and a masked row counts "
             f"as one of reward 0; choose {NAMES[0]}",
+        )
+    filters = "algorithm.filter_groups"
+    if _get(config, f"{filters}.enable") and _get(config, f"{filters}.metric") == "reward":
+        yield Finding(
+            False,
+            f"{filters}.metric",
+            "reward: sums what stands on the tokens, where a step that earned 0 is 1e-30, so that "
+            "groups with nothing to learn from are kept; set it to score",
         )
     if _get(config, "algorithm.use_kl_in_reward"):
         yield Finding(

@@ -62,7 +62,7 @@ class VRPRMRewardManager(RewardManagerBase):  # type: ignore[misc]  # verl is un
     async def run_single(self, data: DataProto) -> dict[str, Any]:
         """Score the last output of a trajectory: `reward_score` and `reward_extra_info`."""
         row = await asyncio.wrap_future(self._thread.submit(self._row(data)))
-        score = DenseScore(row) if self._colocated else row.reward.total
+        score = DenseScore(row) if self._colocated else row.scalar
         return {"reward_score": score, "reward_extra_info": row.extra_info()}
 
     @classmethod

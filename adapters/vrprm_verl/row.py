@@ -94,6 +94,14 @@ class Row:
         """Token-level rewards: float32 of shape (length,), all zeros for a masked row."""
         return place(self.reward.rewards, self.tokens, length, visible_zero=VISIBLE_ZERO)
 
+    @property
+    def scalar(self) -> float:
+        """The total, for where verl puts it onto the last token by itself; 0 for a masked row only.
+
+        A row of zeros would be taken for a masked one.
+        """
+        return 0.0 if self.reward.masked else self.reward.total or VISIBLE_ZERO
+
     def belongs_to(self, ids: Sequence[int]) -> bool:
         """Whether these are the token ids that were judged."""
         return self.check == checksum(ids)

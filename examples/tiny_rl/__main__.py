@@ -118,6 +118,7 @@ def game(
     root: Root = DEFAULT_ROOT,
     jobs: Jobs = 2,
     seeds: Seeds = 1,
+    start: Annotated[str, typer.Option(help="`gaming`, or `gaming_hard`.")] = "gaming",
     arm: Annotated[
         list[str] | None, typer.Option(help="Arms; all that may be gamed if none.")
     ] = None,
@@ -126,16 +127,16 @@ def game(
     plot: Plot = None,
 ) -> None:
     """Arms from a start that pads, repeats, skips and flatters: reward gained, truth lost."""
-    _make_starts(["gaming"], root)
+    _make_starts(_known([start], STARTS), root)
     arms = _known(arm or list(GAMED), ARMS)
-    wanted = grid("gaming", arms, dict.fromkeys(arms, (rate,)), range(seeds), updates=updates)
+    wanted = grid(start, arms, dict.fromkeys(arms, (rate,)), range(seeds), updates=updates)
     _carry_out(root, root / STARTS_FOLDER, wanted, jobs)
     rows = gaming_rows(root, wanted)
     console.print(gaming_table(rows))
     written = as_markdown([list(row.values()) for row in rows], list(rows[0]))
-    (root / "gaming.md").write_text(written)
+    (root / f"{start}.md").write_text(written)
     if plot is not None:
-        draw_curves(curves(root, wanted), plot, wanted[0].problems * wanted[0].group, "gaming")
+        draw_curves(curves(root, wanted), plot, wanted[0].problems * wanted[0].group, start)
 
 
 @app.command(name="run")

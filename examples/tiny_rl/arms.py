@@ -55,24 +55,37 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
         ),
         "dense": Arm(_OWN, "same_step", "each step's own probability"),
         "outcome_dense": Arm(
-            RewardRule(credit="own"), "same_step", "each step's own probability, and outcome"
+            RewardRule(combination="sum", credit="own"),
+            "same_step",
+            "each step's own probability, and outcome",
         ),
         "process_grpo": Arm(_RAW, "process_grpo", "step probabilities, process-GRPO"),
         "raw_sum": Arm(_RAW, "leave_one_out", "sum of step probabilities, leave-one-out"),
         "min_form": Arm(
             RewardRule(combination="process", credit="min_form"), "leave_one_out", "PURE's min-form"
         ),
+        "gated_min_form": Arm(
+            DEFAULT_RULE,
+            DEFAULT_ADVANTAGE,
+            "min-form and outcome, nothing for a wrong answer: the adapters' default",
+        ),
         "outcome_min_form": Arm(
-            DEFAULT_RULE, DEFAULT_ADVANTAGE, "min-form and outcome: the adapters' default"
+            RewardRule(combination="sum", credit="min_form"),
+            "leave_one_out",
+            "min-form and outcome",
         ),
         "ps_grpo": Arm(RewardRule(combination="ps_grpo"), "leave_one_out", "PS-GRPO's outcome"),
         "dense_shuffled": Arm(_OWN, "same_step", "as dense, another problem's picture", "shuffled"),
         "dense_random": Arm(_OWN, "same_step", "as dense, scores dealt out at random", "random"),
         "centred": Arm(
-            RewardRule(credit="centred"), "leave_one_out", "2p - 1 per step, and outcome"
+            RewardRule(combination="sum", credit="centred"),
+            "leave_one_out",
+            "2p - 1 per step, and outcome",
         ),
         "clip_delta": Arm(
-            RewardRule(credit="clip_delta"), "leave_one_out", "clip and delta, and outcome"
+            RewardRule(combination="sum", credit="clip_delta"),
+            "leave_one_out",
+            "clip and delta, and outcome",
         ),
         "outcome_gated_dense": Arm(
             RewardRule(combination="gated", credit="own"),
@@ -88,14 +101,13 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
 )
 
 COMPARED = (
-    "outcome", "outcome_min_form", "outcome_dense", "dense", "process_grpo", "dense_shuffled",
+    "outcome", "gated_min_form", "outcome_dense", "dense", "process_grpo", "dense_shuffled",
 )  # fmt: skip
 """Those of the short comparison."""
 
 SWEPT = (
-    "outcome", "dense", "outcome_dense", "process_grpo", "raw_sum", "min_form", "outcome_min_form",
-    "ps_grpo",
-    "dense_shuffled", "dense_random",
+    "outcome", "dense", "outcome_dense", "process_grpo", "raw_sum", "min_form", "gated_min_form",
+    "outcome_min_form", "ps_grpo", "dense_shuffled", "dense_random",
 )  # fmt: skip
 """All of the sweep."""
 

@@ -14,7 +14,7 @@ from .summary import with_spread
 
 GAMED = (
     "outcome", "dense", "outcome_dense", "raw_sum", "process_grpo", "min_form", "outcome_min_form",
-    "ps_grpo", "outcome_gated_dense", "centred", "clip_delta", "gated",
+    "gated_min_form", "ps_grpo", "outcome_gated_dense", "centred", "clip_delta", "gated",
 )  # fmt: skip
 """The arms that are tried."""
 

@@ -37,18 +37,33 @@ class Start:
     says: str
     habits: Habits
     stage: Stage
-    """What makes it of the common policy."""
+    """What makes it of the policy before."""
+    of: str | None = None
+    """The start that it is made of; the common policy (`make_base`) if none."""
+    seed: str | None = None
+    """Of the demonstrations; the start's name if none."""
 
 
 _IMITATE = Stage("imitate", 40, rate=0.4, solutions=24)
+_IMPROVE = Stage("imitate", 80, rate=0.4, solutions=24)
 _INDULGE = Stage("indulge", 320, rate=1.0, solutions=24)
 """Four times as long: after 40 updates three of the habits were never sampled."""
 
 STARTS: Mapping[str, Start] = MappingProxyType(
     {
         "hard": Start(Errors(0.3, 0.2, 0.75), "about 30% of steps right", Habits(), _IMITATE),
-        "easy": Start(Errors(0.15, 0.1, 0.6), "about 50% of steps right", Habits(), _IMITATE),
+        "easy": Start(
+            Errors(0.15, 0.1, 0.6), "about 50% of steps right", Habits(), _IMPROVE, of="hard"
+        ),
         "gaming": Start(Errors(0.15, 0.1, 0.6), "as easy, with habits", Habits(0.6), _INDULGE),
+        "gaming_hard": Start(
+            Errors(0.15, 0.1, 0.6),
+            "the same, taught to the hard start",
+            Habits(0.6),
+            _INDULGE,
+            of="hard",
+            seed="gaming",
+        ),
     }
 )
 
@@ -76,7 +91,9 @@ def make_start(name: str, root: Path, tell: Tell, *, anew: bool = False) -> Path
         shutil.copytree(PACKAGED, part)
         os.replace(part, folder)
     else:
-        _teach(make_base(root, tell), folder, STARTS[name], f"start {name}", tell)
+        start = STARTS[name]
+        before = make_start(start.of, root, tell) if start.of else make_base(root, tell)
+        _teach(before, folder, start, f"start {start.seed or name}", tell)
     return folder
 
 
@@ -132,6 +149,7 @@ def _lesson(start: Start) -> dict[str, Any]:
         "stage": asdict(start.stage),
         "errors": asdict(start.errors),
         "habits": asdict(start.habits),
+        **({"of": start.of} if start.of else {}),
     }
 
 

@@ -64,8 +64,9 @@ args=(
   reward.reward_manager.name=vrprm
   # CPU processes that score rollouts as they finish.
   reward.num_workers=8
-  # Each step earns its share of the response's weakest probability, and a right final answer 1.
-  +reward.vrprm.combination=sum
+  # Where the final answer is right, each step earns its share of the response's weakest
+  # probability, and the answer 1; where it is wrong, nothing is earned.
+  +reward.vrprm.combination=gated
   +reward.vrprm.credit=min_form
   # Final answers are compared by math-verify (pip install 'vrprm-reward[verl]').
   +reward.vrprm.outcome=math

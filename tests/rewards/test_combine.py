@@ -109,8 +109,15 @@ def test_an_unknown_outcome_masks_exactly_where_the_rule_needs_it():
     found = rollout_reward(scored(P), UNKNOWN)
     assert (found.status, found.reason) == ("unscored_ours", "outcome_no_reference")
     assert not rollout_reward(scored(P), UNKNOWN, RewardRule(combination="process")).masked
-    with pytest.raises(ValueError, match="'sum' needs an outcome"):
-        step_rewards(P, UNKNOWN, RewardRule())
+    for combination in ("gated", "sum", "outcome", "ps_grpo"):
+        with pytest.raises(ValueError, match=f"'{combination}' needs an outcome"):
+            step_rewards(P, UNKNOWN, RewardRule(combination=combination))
+
+
+def test_by_default_a_wrong_answer_earns_nothing_whatever_the_judge_says_of_its_steps():
+    assert step_rewards([1.0, 1.0], WRONG, RewardRule()) == [0.0, 0.0]
+    assert sum(step_rewards([1.0, 1.0], RIGHT, RewardRule())) == pytest.approx(2.0)
+    assert sum(step_rewards([1.0, 0.0], RIGHT, RewardRule())) == pytest.approx(1.0, abs=1e-3)
 
 
 def test_a_scored_rollout_has_a_reward_for_each_of_its_steps():
@@ -134,7 +141,7 @@ def test_wrong_settings_are_named():
 
 
 def test_the_metrics_of_a_batch_by_hand():
-    rule = RewardRule(credit="raw")
+    rule = RewardRule(combination="sum", credit="raw")
     batch = [
         rollout_reward(scored([0.9, 0.9]), RIGHT, rule),  # earns 2.8
         rollout_reward(scored([0.9, 0.1, 0.2, 0.4]), WRONG, rule),  # earns 1.6, wrong at step 2

@@ -100,7 +100,7 @@ def outcome_gated(
         first = _row(rewards, members[0])
         outcome = first.new_tensor([outcomes[i] for i in members])
         total = _normalised(outcome)
-        right = outcome > 0.5
+        right = outcome >= 0.5
         if right.sum() > 1:
             means = torch.stack([_row(rewards, i).mean() for i in members])
             total[right] += _normalised(means[right])

@@ -24,9 +24,12 @@ class RewardRule(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    combination: Combination = "sum"
-    """`sum`: every step earns process_weight times its credit, and the last one outcome_weight
-    times the outcome on top. `gated`: the same, but nothing at all unless the outcome is right.
+    combination: Combination = "gated"
+    """`gated`: if the outcome is right, every step earns process_weight times its credit, and the
+    last one outcome_weight times the outcome on top; if it is wrong (below 0.5), nothing is earned.
+    Not for credits that can be negative for long (`centred`, `clip`): there a right answer may
+    earn less than a wrong one. `sum`: the same whatever the outcome, so that wrong answers are
+    paid for what the judge likes in them.
     `process`: no outcome, which policies learn to exploit (PURE, arXiv 2504.15275). `outcome`:
     only the outcome, at the last step. `ps_grpo`: PS-GRPO's number at the last step, an outcome
     that is cut where the process scores fall (URSA, arXiv 2501.04686)."""

@@ -50,6 +50,14 @@ def test_dense_rewards_keep_the_outcome_in_the_scalar():
     assert found.reward.rewards == (p_of("One."), p_of("The answer is 3"))
 
 
+@pytest.mark.parametrize("mode", ["dense", "scalar"])
+def test_by_default_a_wrong_answer_earns_nothing_and_is_not_masked(mode):
+    (found,) = ask(judge(mode=mode), "One.\n\nThe answer is 4")
+    assert (found.scalar, found.outcome, found.filter_score) == (0.0, 0.0, 0.0)
+    assert found.reward.rewards == ((0.0, 0.0) if mode == "dense" else (0.0,))
+    assert not found.reward.masked
+
+
 def test_every_rollout_has_the_same_numbers():
     found = ask(judge(), "One.", "fail", "")
     assert {frozenset(each.numbers()) for each in found} == {frozenset(KEYS)}

@@ -15,6 +15,7 @@ PROMPT = [
         "content": [{"type": "image", "image": picture()}, {"type": "text", "text": "How many?"}],
     },
 ]
+SUM = RewardRule(combination="sum", credit="raw")
 TEXTS = ["One.\n\nThe answer is 3", "One.", "", "fail"]
 
 
@@ -39,8 +40,8 @@ def call(function, *texts, **more):
 
 def test_a_reward_is_the_aggregate_and_the_outcome_and_none_when_it_is_unscored():
     mean = (p_of("One.") + p_of("The answer is 3")) / 2
-    found = call(make(), *TEXTS)
-    assert found == [pytest.approx(mean + 1), p_of("One."), 0.0, None]
+    assert call(make(), *TEXTS) == [pytest.approx(mean + 1), 0.0, 0.0, None]
+    assert call(make(rule=SUM), *TEXTS) == [pytest.approx(mean + 1), p_of("One."), 0.0, None]
 
 
 def test_the_numbers_of_a_batch_are_logged():
@@ -62,7 +63,7 @@ def test_what_the_policy_saw_is_what_is_judged():
 
 
 def test_with_steps_the_number_is_the_outcome_and_the_steps_are_kept_once():
-    function = make(steps=True, rule=RewardRule(credit="raw"))
+    function = make(steps=True, rule=SUM)
     assert call(function, *TEXTS) == [1.0, 0.0, 0.0, None]
     kept = function.take_steps()
     assert [each.reward.rewards for each in kept] == [
@@ -78,14 +79,14 @@ def test_with_steps_the_number_is_the_outcome_and_the_steps_are_kept_once():
 
 @pytest.mark.parametrize("outcome", ["math", "exact", "none"])
 def test_it_pickles_and_has_a_name(outcome):
-    rule = RewardRule(combination="process" if outcome == "none" else "sum")
+    rule = RewardRule(combination="process" if outcome == "none" else "gated")
     function = ProcessRewardFunction("http://127.0.0.1:9", outcome=outcome, rule=rule, name="vrprm")
     copy = pickle.loads(pickle.dumps(function))
     assert copy.__name__ == "vrprm"
 
 
 def test_a_batch_with_too_many_unscored_completions_stops_the_run():
-    assert call(make(max_masked_share=0.5), "fail", "One.") == [None, p_of("One.")]
+    assert call(make(rule=SUM, max_masked_share=0.5), "fail", "One.") == [None, p_of("One.")]
     with pytest.raises(EngineError, match=r"2 of 3 completions.*engine"):
         call(make(max_masked_share=0.5), "fail", "One.", "fail")
 

@@ -144,6 +144,12 @@ def test_a_response_without_any_token_is_masked_since_there_is_nowhere_to_put_a_
     assert (row.reward.masked, row.reward.reason) == (True, "no_policy_token")
 
 
+def test_by_default_the_steps_of_a_wrong_answer_earn_nothing_and_stay_visible(judged):
+    row = judged(Scripted(0.9, 0.6), truth="4", settings={"credit": "min_form"})
+    assert (row.reward.rewards, row.reward.masked) == ((0.0, 0.0), False)
+    assert row.dense(64).nonzero().flatten().tolist() == list(row.tokens)
+
+
 def test_validation_rows_are_rewarded_by_their_outcome_alone(judged):
     reward = Scripted(0.9, 0.6)
     row = judged(reward, extra_info={"split": "test"})

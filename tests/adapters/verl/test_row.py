@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from vrprm_reward.rewards.combine import RolloutReward
-from vrprm_verl.row import ROW, DenseScore, Row, checksum, row_in
+from vrprm_verl.estimators import step_rewards_of
+from vrprm_verl.row import ROW, VISIBLE_ZERO, DenseScore, Row, checksum, row_in
 
 
 def scored(rewards=(0.5, 0.0), p=(0.9, 0.0), outcome=1.0):
@@ -49,6 +50,14 @@ def test_a_step_that_earned_nothing_stays_visible_and_a_masked_row_is_exact_zero
     assert dense.sum().item() == 0.5
     assert ROWS[1].dense(5).nonzero().flatten().tolist() == [3]
     assert not ROWS[2].dense(5).any()
+
+
+def test_a_row_that_earned_nothing_is_told_from_a_masked_one_where_verl_places_its_scalar():
+    assert [row.scalar for row in ROWS] == [0.5, VISIBLE_ZERO, 0.0, 0.5]
+    wrong = Row(scored((0.0, 0.0), outcome=0.0), (1, 3), 7, 0.5)
+    assert (wrong.scalar, wrong.extra_info()["score"]) == (VISIBLE_ZERO, 0.0)
+    (rewards,), (tokens,) = step_rewards_of(wrong.dense(5)[None], torch.ones(1, 5))
+    assert (rewards.tolist(), tokens) == ([0.0, 0.0], [1, 3])
 
 
 def test_a_row_knows_the_tokens_that_were_judged():

@@ -1,7 +1,9 @@
+import json
 import random
 
 import pytest
 
+from examples.tiny_rl.__main__ import RATES
 from examples.tiny_rl.arms import ARMS, BY_NAME, COMPARED, SWEPT, Arm
 from examples.tiny_rl.gaming import GAMED
 from examples.tiny_rl.judge import judge, spoilt, with_other_pictures
@@ -31,6 +33,25 @@ class Recorder:
 
 def test_every_named_arm_is_there():
     assert set(COMPARED) | set(SWEPT) | set(GAMED) | set(BY_NAME) == set(ARMS)
+
+
+def test_which_arms_pay_a_wrong_answer_for_its_steps():
+    by_rule = {}
+    for name, arm in ARMS.items():
+        by_rule.setdefault(arm.rule.combination, set()).add(name)
+    assert by_rule == {
+        "sum": {"outcome_dense", "outcome_min_form", "centred", "clip_delta"},
+        "process": {
+            "dense", "process_grpo", "raw_sum", "min_form", "dense_shuffled", "dense_random",
+        },
+        "gated": {"gated_min_form", "outcome_gated_dense", "gated"},
+        "outcome": {"outcome", "outcome_end_apart"},
+        "ps_grpo": {"ps_grpo"},
+    }  # fmt: skip
+
+
+def test_the_comparison_knows_a_rate_for_each_of_its_arms():
+    assert set(COMPARED) | set(SWEPT) | set(BY_NAME) <= set(json.loads(RATES.read_text())["hard"])
 
 
 def test_an_arm_with_an_unknown_estimator_is_refused():

@@ -41,5 +41,16 @@ def test_the_hard_start_is_packaged_and_training_it_anew_can_be_asked_for(tmp_pa
     monkeypatch.setattr(starts, "BASE", (Stage("look", 1, pictures=1),))
     monkeypatch.setattr(starts, "_teach", lambda _, __, start, *___: told.append(start.stage.name))
     make_start("hard", tmp_path / "anew", lambda *_: None, anew=True)
-    make_start("easy", tmp_path / "other", lambda *_: None)
-    assert told == ["look", "imitate", "look", "imitate"]
+    assert told == ["look", "imitate"]
+
+
+def test_a_start_that_is_made_of_the_packaged_one_is_taught_nothing_else(tmp_path, monkeypatch):
+    short = replace(STARTS["easy"], stage=Stage("imitate", 1, solutions=1))
+    monkeypatch.setattr(starts, "STARTS", {**STARTS, "easy": short})
+    told = []
+    folder = make_start("easy", tmp_path, lambda *what: told.append(what))
+    assert [stage for stage, _, _ in told] == ["imitate"]
+    assert json.loads((folder / TAUGHT).read_text())["of"] == "hard"
+    assert (folder / "model.safetensors").read_bytes() != (
+        tmp_path / "hard" / "model.safetensors"
+    ).read_bytes()

@@ -121,9 +121,8 @@ def test_the_executor_loader_of_openrlhf_takes_our_file(settings, cases, direct)
     executor = _load_agent_executor(path_of("agent"))
     outputs = asyncio.run(_all(executor, cases))
     for output, score, case in zip(outputs, direct, cases, strict=True):
-        assert output["reward"] == pytest.approx(
-            fmean(score.p_correct) + outcome_of(case), abs=OTHER_BATCH
-        )
+        earned = fmean(score.p_correct) + 1 if outcome_of(case) else 0
+        assert output["reward"] == pytest.approx(earned, abs=OTHER_BATCH)
         assert output["scores"] == outcome_of(case)
         assert output["extra_logs"]["vrprm_mean_p"] == pytest.approx(
             fmean(score.p_correct), abs=OTHER_BATCH
@@ -176,13 +175,13 @@ def test_images_come_in_every_form_that_openrlhf_reads(cases):
 
 
 def test_each_step_reward_stands_on_the_token_that_ends_its_step(settings, patched, cases, direct):
-    settings(mode="dense")
+    settings(mode="dense", combination="sum")
     outputs = asyncio.run(_all(AgentExecutor(), cases))
     tokenizer = processor().tokenizer
     for output, score, case in zip(outputs, direct, cases, strict=True):
         logs = output["extra_logs"]
         outcome = Outcome(outcome_of(case))
-        rule = RewardRule(outcome_weight=0.0)
+        rule = RewardRule(combination="sum", outcome_weight=0.0)
         assert logs["vrprm_val"] == pytest.approx(
             step_rewards(score.p_correct, outcome, rule), abs=OTHER_BATCH
         )

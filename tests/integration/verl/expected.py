@@ -20,7 +20,9 @@ def step_ends(tokenizer: Any, ids: Sequence[int], ends: Sequence[int]) -> list[i
 def expected_rewards(
     url: str, tokenizer: Any, ids: Sequence[int], image: Image.Image, question: str, answer: str
 ) -> tuple[torch.Tensor, list[int]]:
-    """Dense rewards under credit=raw and outcome=exact, and the tokens on which steps end.
+    """Dense rewards, and the tokens on which steps end.
+
+    Under combination=sum, credit=raw and outcome=exact.
 
     The probabilities are what the server at `url` says when it is asked directly.
     """

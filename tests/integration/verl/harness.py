@@ -58,6 +58,7 @@ def vrprm(url: str, *more: str) -> tuple[str, ...]:
         f"+reward.vrprm.url={url}",
         "+reward.vrprm.outcome=exact",
         "+reward.vrprm.steps.part=all",
+        "+reward.vrprm.combination=sum",
         "+reward.vrprm.credit=raw",
         *more,
     )

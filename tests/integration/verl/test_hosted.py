@@ -32,6 +32,7 @@ def hosted(own_pool):
         "reward.custom_reward_function.path=pkg://vrprm_verl.score",
         "reward.custom_reward_function.name=compute_score",
         "+reward.vrprm.outcome=exact",
+        "+reward.vrprm.combination=sum",
         "+reward.vrprm.credit=raw",
         f"+reward.vrprm.model={MODEL}",
         "algorithm.adv_estimator=vrprm_leave_one_out",

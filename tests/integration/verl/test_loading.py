@@ -150,6 +150,15 @@ def test_doctor_says_what_to_export_where_nothing_is_loaded_and_names_every_wron
     [
         ({"adv_estimator": "vrprm_process_grpo"}, {"n": 8}, "reward rule", "set credit=raw"),
         ({"adv_estimator": "vrprm_same_step"}, {"n": 1}, "rollout.n", "nothing would be learnt"),
+        (
+            {
+                "adv_estimator": "vrprm_same_step",
+                "filter_groups": {"enable": True, "metric": "reward"},
+            },
+            {"n": 8},
+            "filter_groups.metric",
+            "set it to score",
+        ),
     ],
 )
 def test_doctor_finds_rules_that_do_not_fit_and_groups_of_one(algorithm, rollout, what, says):
