@@ -1,6 +1,7 @@
 """The command line as a process of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -16,6 +17,8 @@ def start(*command: str, **more: Any) -> "subprocess.Popen[str]":
         text=True,
         encoding="utf-8",
         env=environment,
+        # A job in the background of a script is deaf to interrupts, and so its children would be.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **more,
     )
 
