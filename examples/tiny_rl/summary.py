@@ -164,6 +164,7 @@ HEADINGS = ("arm", "rate", "seeds", *SHOWN.values())
 def as_table(rows: Sequence[Sequence[str]], title: str) -> Table:
     """For a terminal."""
     table = Table(*HEADINGS, title=title)
+    table.columns[0].min_width = max(len(row[0]) for row in rows)
     for row in rows:
         table.add_row(*row)
     return table

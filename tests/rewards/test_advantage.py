@@ -118,6 +118,12 @@ def test_outcome_gated_ranks_right_responses_by_their_steps_only():
     assert found[2].tolist() == pytest.approx([-2 * outcome] * 2, rel=1e-4)
 
 
+def test_half_an_outcome_is_right_as_everywhere():
+    rewards = tensors([1, 1], [1, 0], [1, 1])
+    first, second, _ = outcome_gated(rewards, ["a"] * 3, [0.5, 0.5, 0])
+    assert (first > second).all()
+
+
 def test_tokens_carry_the_advantage_of_the_step_they_belong_to():
     mask = torch.tensor([1, 1, 1, 1, 1, 1, 0])
     spread = to_tokens(torch.tensor([3.0, -1.0]), [1, 4], mask)

@@ -91,12 +91,22 @@ def test_by_default_no_number_of_steps_earns_more_than_two_or_less_than_an_unsco
 
 @pytest.mark.parametrize("credit", sorted(RULES))
 def test_an_unscorable_response_earns_the_rules_lowest_reward_even_if_its_answer_is_right(credit):
-    rule = RewardRule(credit=credit, process_weight=2.0)
+    rule = RewardRule(combination="sum", credit=credit, process_weight=2.0)
     found = rollout_reward(unscored("unscored_response", "too_many_steps"), RIGHT, rule)
     assert found.rewards == (2.0 * RULES[credit].lowest,)
     assert (found.steps, found.masked, found.reason) == ((), False, "too_many_steps")
-    explicit = RewardRule(credit=credit, unscorable_reward=-5)
+    explicit = RewardRule(combination="sum", credit=credit, unscorable_reward=-5)
     assert rollout_reward(unscored("unscored_response"), RIGHT, explicit).total == -5
+
+
+@pytest.mark.parametrize("credit", sorted(RULES))
+def test_a_right_answer_never_earns_less_than_a_wrong_one_by_default(credit):
+    if credit in ("centred", "clip"):
+        with pytest.raises(ValidationError, match=f"'{credit}' a right one .* combination=sum"):
+            RewardRule(credit=credit)
+        return
+    for p in ([0.0] * 9, [0.1] * 9, [0.9, 0.1, 0.0], [0.0, 1.0, 0.0]):
+        assert sum(step_rewards(p, RIGHT, RewardRule(credit=credit))) >= 0
 
 
 def test_what_we_could_not_score_is_masked_and_has_no_reward():

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from vrprm_reward.rewards.combine import COMBINATIONS, RewardRule, rollout_reward
@@ -53,13 +55,19 @@ def test_what_cannot_be_scored_is_masked_and_has_no_number(score):
 
 @pytest.mark.parametrize("make", [scalar_reward, lambda *a: split_reward(*a)[0]])
 def test_an_unscorable_response_gets_the_lowest_reward_even_if_it_is_right(make):
-    rule = RewardRule(credit="centred")
+    rule = RewardRule(combination="sum", credit="centred")
     lowest = 0.0 if make is scalar_reward else -1.0
     assert make(ITS_OWN, RIGHT, rule).rewards == (lowest,)
 
 
-@pytest.mark.parametrize("combination", COMBINATIONS)
-@pytest.mark.parametrize("credit", RULES)
+@pytest.mark.parametrize(
+    ("combination", "credit"),
+    [
+        pair
+        for pair in itertools.product(COMBINATIONS, RULES)
+        if pair not in (("gated", "centred"), ("gated", "clip"))
+    ],
+)
 @pytest.mark.parametrize("outcome", [RIGHT, WRONG])
 def test_the_two_parts_of_a_reward_add_up(combination, credit, outcome):
     rule = RewardRule(

@@ -6,9 +6,9 @@ This is the one place that says what unscored rollouts are worth; adapters only 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vrprm_reward.errors import InputError
 from vrprm_reward.rewards.credit import RULES, CreditRule, credit, ps_grpo
@@ -19,6 +19,10 @@ Combination = Literal["sum", "gated", "process", "outcome", "ps_grpo"]
 COMBINATIONS: tuple[Combination, ...] = get_args(Combination)
 
 
+_WITHOUT_LOWER_BOUND: tuple[CreditRule, ...] = ("centred", "clip")
+"""Credits whose sum over doubtful steps falls with every step."""
+
+
 class RewardRule(BaseModel):
     """How process scores and an outcome become the rewards of the steps."""
 
@@ -27,9 +31,9 @@ class RewardRule(BaseModel):
     combination: Combination = "gated"
     """`gated`: if the outcome is right, every step earns process_weight times its credit, and the
     last one outcome_weight times the outcome on top; if it is wrong (below 0.5), nothing is earned.
-    Not for credits that can be negative for long (`centred`, `clip`): there a right answer may
-    earn less than a wrong one. `sum`: the same whatever the outcome, so that wrong answers are
-    paid for what the judge likes in them.
+    Refuses the credits `centred` and `clip`, under which a right answer could earn less than
+    nothing. `sum`: the same whatever the outcome, so that wrong answers are paid for what the
+    judge likes in them.
     `process`: no outcome, which policies learn to exploit (PURE, arXiv 2504.15275). `outcome`:
     only the outcome, at the last step. `ps_grpo`: PS-GRPO's number at the last step, an outcome
     that is cut where the process scores fall (URSA, arXiv 2501.04686)."""
@@ -54,6 +58,16 @@ class RewardRule(BaseModel):
     """What a response earns that made itself unscorable; None: the least that a single step
     can earn. `centred` and `clip` add up over steps without a lower bound, so there a number
     well below that keeps many wrong steps from being worse than nothing to judge."""
+
+    @model_validator(mode="after")
+    def _a_right_answer_earns_no_less_than_a_wrong_one(self) -> Self:
+        if self.combination == "gated" and self.credit in _WITHOUT_LOWER_BOUND:
+            raise ValueError(
+                f"under the combination 'gated' a wrong answer earns 0, and with the credit "
+                f"{self.credit!r} a right one on doubtful steps would earn less: set "
+                "combination=sum, or another credit"
+            )
+        return self
 
     @property
     def needs_outcome(self) -> bool:

@@ -15,6 +15,7 @@ def test_settings_are_read_from_the_environment_and_others_are_left_alone():
         URL
         | {
             "VRPRM_OPENRLHF_MODE": "dense",
+            "VRPRM_OPENRLHF_COMBINATION": "sum",
             "VRPRM_OPENRLHF_CREDIT": "centred",
             "VRPRM_OPENRLHF_OUTCOME_WEIGHT": "0.5",
             "VRPRM_OPENRLHF_UNSCORED_REWARD": "-1",

@@ -133,7 +133,7 @@ def test_a_prompt_without_its_image_is_masked(judged):
 @pytest.mark.parametrize("response", ["<|im_end|>", "  <|im_end|>"])
 def test_an_empty_response_gets_the_lowest_reward_on_its_last_token(judged, response):
     reward = Scripted()
-    row = judged(reward, response, settings={"credit": "centred"})
+    row = judged(reward, response, settings={"combination": "sum", "credit": "centred"})
     assert (row.reward.status, row.reward.reason) == ("unscored_response", "response_empty")
     assert row.dense(3)[row.tokens[0]] == -1
     assert reward.asked == []

@@ -221,7 +221,7 @@ def test_from_a_rollout_to_its_advantages(settings, patched, cases, direct):
 
 
 def test_an_unscorable_response_has_the_lowest_reward_on_its_last_token(settings, patched, cases):
-    settings(mode="dense", credit="centred")
+    settings(mode="dense", combination="sum", credit="centred")
     output = asyncio.run(execute(AgentExecutor(), cases[0], engine=ScriptedEngine("")))
     logs = output["extra_logs"]
     assert (logs["vrprm_val"], logs["vrprm_n"]) == ([-1.0], 1.0)
