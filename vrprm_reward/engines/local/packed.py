@@ -60,7 +60,7 @@ class PackedModel:
         Tokens of a segment see the filled part of their cache and one another, causally.
         """
         if not self.shape.token_major:
-            return self._run(segments, BySegment(segments, self.shape.device))
+            return self._run(segments, BySegment(segments, self.shape))
         order = flash.order(segments)
         logits = self._run([segments[i] for i in order], flash.Flash([segments[i] for i in order]))
         places = np.argsort([i for i in order if segments[i].logits])
