@@ -189,7 +189,7 @@ def _check_rule(args: Any, rule: str) -> None:
             f"--algo.advantage.estimator gae has a critic for its baseline, so the step advantages "
             f"of {rule!r} would have two: set VRPRM_OPENRLHF_ADVANTAGE={RAW}"
         )
-    if rule in ("same_step", "leave_one_out") and args.rollout.n_samples_per_prompt < 2:
+    if rule != RAW and args.rollout.n_samples_per_prompt < 2:
         raise OpenRLHFError(
             f"{rule} compares the rollouts of a prompt, and "
             "--rollout.n_samples_per_prompt is 1: raise it, or set "

@@ -2,9 +2,9 @@
 
 Its estimators sum rewards from each token to the end. Their baselines see one number per rollout,
 so step rewards of 0 and 1 would stay uncentred, and longer responses would always gain. Therefore
-what is placed are not the rewards but the differences of the advantages A_k that a rule of
-`vrprm_reward.rewards.advantage` gives: A_k - A_{k+1} at the end of step k, and A_K at the end of
-the last one. Summed from any token of step k to the end, that is A_k; behind the last step it is 0.
+what is placed are not the rewards but the differences of the advantages A_1 .. A_{K+1} that a rule
+of `vrprm_reward.rewards.advantage` gives: A_k - A_{k+1} on the last token of step k, and A_{K+1},
+that of the end, on the last token of the response. Summed from any token of step k on, that is A_k.
 """
 
 from collections.abc import Hashable, Sequence
@@ -39,23 +39,17 @@ def token_rewards(
     Returns:
         For each rollout a float32 tensor as long as its mask.
     """
-    step_values: list[torch.Tensor | None] = [
+    steps: list[torch.Tensor | None] = [
         None if row is None or len(row.values) == 0 else row.values for row in rows
     ]
-    if rule == RAW:
-        placed = step_values
-    else:
-        advantages = ESTIMATORS[rule](step_values, groups)
-        placed = [None if each is None else _differences(each) for each in advantages]
+    advantages = [None] * len(rows) if rule == RAW else ESTIMATORS[rule](steps, groups)
     found = []
-    for row, values, mask in zip(rows, placed, masks, strict=True):
+    for row, values, advantage, mask in zip(rows, steps, advantages, masks, strict=True):
         tokens = torch.zeros(len(mask), dtype=torch.float32)
         if row is not None and values is not None:
+            if advantage is not None:
+                values = advantage[:-1] - advantage[1:]
+                tokens[mask.nonzero()[-1]] = advantage[-1].to(tokens)
             tokens.index_add_(0, row.positions, values.to(tokens))
         found.append(tokens)
     return found
-
-
-def _differences(advantages: torch.Tensor) -> torch.Tensor:
-    """A_k - A_{k+1}, and A_K: summed from k to the end they give A_k."""
-    return advantages - torch.cat([advantages[1:], advantages.new_zeros(1)])

@@ -1,9 +1,7 @@
 """What one rollout of OpenRLHF earns: asked for, checked, and written as its numbers."""
 
 import asyncio
-import threading
 import time
-from collections import deque
 from statistics import fmean
 from typing import NamedTuple
 
@@ -13,13 +11,14 @@ from vrprm_openrlhf.wire import MASKED
 from vrprm_reward.client import RemoteProcessReward
 from vrprm_reward.images import ImageSettings
 from vrprm_reward.process_reward import ProcessReward
-from vrprm_reward.rewards.combine import RolloutReward, outcome_reward
+from vrprm_reward.rewards.combine import RewardRule, RolloutReward, outcome_reward
+from vrprm_reward.rewards.masked_share import MaskedShare
 from vrprm_reward.rewards.outcome import Outcome, OutcomeCheck, load_outcome
 from vrprm_reward.rewards.scalar import scalar_reward, split_outcome, split_reward
 from vrprm_reward.types import ProcessScore, Rollout
 
-WINDOW, FEWEST = 64, 16
-"""Rollouts that the share of unscored ones is taken of, and how many there have to be."""
+UNDECIDED = 0.5
+"""The `filter_score` of a rollout of which nothing is known."""
 
 
 class Judged(NamedTuple):
@@ -40,10 +39,14 @@ class Judged(NamedTuple):
     seconds: float
     """How long it took."""
 
+    rule: RewardRule
+    """The rule that it was rewarded by."""
+
     def numbers(self) -> dict[str, float]:
         """For `extra_logs`: the same keys for every rollout, because OpenRLHF needs that.
 
-        As from the reward server, means and steps of unscored rollouts are 0.
+        As from the reward server, means and steps of unscored rollouts are 0; so is an outcome that
+        is not known, and `vrprm_outcome_known` tells it from a wrong one.
         """
         p = () if self.score is None else self.score.p_correct
         return {
@@ -53,18 +56,28 @@ class Judged(NamedTuple):
             "vrprm_min_p": min(p) if p else 0.0,
             "vrprm_steps": float(len(p)),
             "vrprm_outcome": self.outcome or 0.0,
+            "vrprm_outcome_known": float(self.outcome is not None),
             "vrprm_seconds": self.seconds,
         }
 
     @property
     def filter_score(self) -> float:
-        """For `scores`, which OpenRLHF's dynamic filtering reads: the outcome where it is known.
+        """For `scores`, which OpenRLHF's dynamic filtering reads: what the run is trained on.
 
-        A dense run without outcomes has nothing in its scalar; there it is the mean probability of
-        the steps, lest every group be filtered out as one without differences.
+        That is the outcome, if the rule needs it; else the scalar. A dense run has nothing in its
+        scalar then; there it is the mean probability of the steps, lest every group be filtered out
+        as one without differences.
+
+        OpenRLHF keeps a group whose mean lies inside a range, (0, 1) unless set otherwise. A masked
+        rollout of which nothing is known is put in the middle, where it never moves a mean out of
+        the range; at worst a group is kept that teaches nothing. As 0 it would be a wrong answer;
+        NaN would drop the other responses with it, and stand in the logged means; with None,
+        OpenRLHF fails when it joins the group's tensors.
         """
-        if self.outcome is not None:
+        if self.rule.needs_outcome and self.outcome is not None:
             return self.outcome
+        if self.reward.masked:
+            return UNDECIDED
         return fmean(self.reward.p_correct) if self.reward.steps else self.scalar
 
 
@@ -90,7 +103,7 @@ class Judge:
         self._masks = masks
         self._reward = reward if reward is not None else _remote(settings)
         self._outcome = outcome or load_outcome(settings.outcome, timeout=settings.outcome_seconds)
-        self._gate = _Gate(settings.max_masked_share)
+        self._masked_share = MaskedShare(settings.max_masked_share, f"{PREFIX}MAX_MASKED_SHARE")
 
     async def ajudge(self, rollout: Rollout) -> Judged:
         """Score a rollout and check its answer.
@@ -116,17 +129,19 @@ class Judge:
                 reward = scalar_reward(score, outcome, rule, self._settings.aggregation)
                 scalar = reward.total
         seconds = time.monotonic() - started
-        return self._passed(Judged(score, reward, scalar, outcome.value, seconds))
+        return self._passed(Judged(score, reward, scalar, outcome.value, seconds, rule))
 
     def unscored(self, reason: str, detail: str) -> Judged:
         """A rollout that cannot even be asked about, and why. Raises as `ajudge` does."""
         score = ProcessScore(status="unscored_ours", reason=reason, detail=detail)
-        reward = scalar_reward(score, Outcome(None, "off"), self._settings.rule)
-        return self._passed(Judged(score, reward, 0.0, None, 0.0))
+        rule = self._settings.rule
+        reward = scalar_reward(score, Outcome(None, "off"), rule)
+        return self._passed(Judged(score, reward, 0.0, None, 0.0, rule))
 
     def _passed(self, judged: Judged) -> Judged:
         reward = judged.reward
-        self._gate.count(reward)
+        if wrong := self._masked_share.count([reward]):
+            raise UnscoredError(wrong)
         if not reward.masked or self._masks:
             return judged
         if self._settings.unscored_reward is None:
@@ -136,26 +151,6 @@ class Judge:
                 f"{PREFIX}UNSCORED_REWARD to what it shall be worth"
             )
         return judged._replace(scalar=self._settings.unscored_reward)
-
-
-class _Gate:
-    """Stops a run in which too many rollouts cannot be scored. Threads may share it."""
-
-    def __init__(self, limit: float) -> None:
-        self._limit = limit
-        self._lock = threading.Lock()
-        self._last: deque[bool] = deque(maxlen=WINDOW)
-
-    def count(self, reward: RolloutReward) -> None:
-        with self._lock:
-            self._last.append(reward.masked)
-            failed, seen = sum(self._last), len(self._last)
-        if reward.masked and seen >= FEWEST and failed > self._limit * seen:
-            raise UnscoredError(
-                f"{failed} of the last {seen} rollouts could not be scored, more than "
-                f"{PREFIX}MAX_MASKED_SHARE = {self._limit} allows; the last one: {reward.reason}: "
-                f"{reward.detail}"
-            )
 
 
 def _remote(settings: Settings) -> ProcessReward:

@@ -42,11 +42,13 @@ def response_text(completion: str | Sequence[Message]) -> str:
     """What the policy wrote.
 
     Raises:
-        InputError: several messages, as tools make them, or one without a text.
+        InputError: several messages, as tools make them, one without a text, or one of which TRL
+            has taken a part (the thinking, tool calls) out of the text.
     """
     if isinstance(completion, str):
         return completion
     if len(completion) == 1:
+        _check_whole(completion[0])
         content = completion[0].get("content")
         if isinstance(content, str):
             return content
@@ -57,3 +59,17 @@ def response_text(completion: str | Sequence[Message]) -> str:
         f"the completion has {len(completion)} messages, or one without a text: only a single "
         "response without tools can be judged"
     )
+
+
+def _check_whole(message: Message) -> None:
+    # Whatever stands beside the text was in it: the judge would not see it, and a step's text might
+    # be found in it, in other tokens than its own.
+    apart = [key for key, value in message.items() if key not in ("role", "content") and value]
+    if apart:
+        raise InputError(
+            f"the completion's message has {', '.join(map(repr, apart))} apart from its text, so "
+            "only a part of what the policy wrote would be judged. TRL parses completions when the "
+            "tokenizer has a response_template or a response_schema: set "
+            "trainer.processing_class.tokenizer.response_template = None before training (and "
+            "response_schema, where it has one), and pass no tools"
+        )

@@ -11,6 +11,7 @@ from vrprm_reward.errors import EngineError, InputError
 from vrprm_reward.process_reward import ProcessReward, load_process_reward
 from vrprm_reward.rewards.aggregate import Aggregation
 from vrprm_reward.rewards.combine import DEFAULT_RULE, RewardRule, RolloutReward, outcome_reward
+from vrprm_reward.rewards.masked_share import MaskedShare
 from vrprm_reward.rewards.metrics import batch_metrics
 from vrprm_reward.rewards.outcome import OutcomeFunction, load_outcome
 from vrprm_reward.rewards.scalar import scalar_reward, split_outcome, split_reward
@@ -50,7 +51,8 @@ class ProcessRewardFunction:
         outcome_seconds: longest time of one such check.
         answer_column: column of the dataset with the reference answer.
         question_column: column with the question; None: the text of the prompt's user messages.
-        max_masked_share: largest share of a batch that may be unscored by our fault.
+        max_masked_share: largest share of the last 64 completions of this process (of at least 16)
+            that may be unscored by our fault.
         steps: for `StepGRPOTrainer`: the number is then what the whole response earns, and what
             its steps earn is kept for the trainer.
         name: what TRL calls it in its logs.
@@ -86,7 +88,7 @@ class ProcessRewardFunction:
         self._outcome = load_outcome(outcome, timeout=outcome_seconds)
         self._answers = answer_column
         self._questions = question_column
-        self._limit = max_masked_share
+        self._masked_share = MaskedShare(max_masked_share, "max_masked_share")
         self._loop = BackgroundLoop()
         self._last: list[StepsOfCompletion] = []
         self.steps = steps
@@ -102,7 +104,8 @@ class ProcessRewardFunction:
         """Rewards of a batch, as TRL calls it; None where there is none.
 
         Raises:
-            InputError: prompts without images, completions with tools, or a missing column.
+            InputError: prompts without images, completions with tools or with their thinking taken
+                out, or a missing column.
             EngineError: more completions than `max_masked_share` could not be scored.
         """
         started = time.monotonic()
@@ -113,7 +116,8 @@ class ProcessRewardFunction:
             prefix = f"rewards/{self.__name__}"
             for name, value in batch_metrics([each for each, _ in found], seconds, prefix).items():
                 log_metric(name, value)
-        self._check([each for each, _ in found])
+        if wrong := self._masked_share.count([each for each, _ in found]):
+            raise EngineError(wrong)
         self._last = [
             StepsOfCompletion(rollout.response, each)
             for rollout, (each, _) in zip(rollouts, found, strict=True)
@@ -188,12 +192,3 @@ class ProcessRewardFunction:
             )
             found.append(Rollout(problem=problem, response=response_text(completion)))
         return found
-
-    def _check(self, found: Sequence[RolloutReward]) -> None:
-        masked = [each for each in found if each.masked]
-        if len(masked) > self._limit * len(found):
-            raise EngineError(
-                f"{len(masked)} of {len(found)} completions could not be scored, more than "
-                f"max_masked_share = {self._limit} allows; the last one: {masked[-1].reason}: "
-                f"{masked[-1].detail}"
-            )

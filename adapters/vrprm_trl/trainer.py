@@ -99,7 +99,7 @@ class StepGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             length = int(masks[row].sum())
             if advantage is None or length == 0:
                 continue
-            ends = [length - 1] * len(advantage)
+            ends = [length - 1] * len(each.reward.rewards)
             if each.reward.steps:
                 written = ids[row, :length].tolist()
                 ends = last_tokens(written, self._tokenizer, each.text, each.reward.steps)

@@ -16,13 +16,20 @@ from typing import Any
 import httpx2
 import verl
 import yaml
+from pyarrow import ArrowException
+from pyarrow.parquet import ParquetFile
 
 from vrprm_reward.errors import InputError
 from vrprm_reward.rewards.combine import check_fit
 from vrprm_verl.estimators import NAMES, PREFIX
 from vrprm_verl.patches import VARIABLE, wanted_patches
 from vrprm_verl.plugin import version_of
-from vrprm_verl.settings import CUSTOM_FUNCTION, algorithm_settings, reward_settings
+from vrprm_verl.settings import (
+    CUSTOM_FUNCTION,
+    RewardSettings,
+    algorithm_settings,
+    reward_settings,
+)
 
 V1_LOOPS = ("vrprm_single_turn_agent", "vrprm_tool_agent")
 V0_MANAGER = "vrprm_verl.agent_loop_manager.DenseAgentLoopManager"
@@ -33,10 +40,26 @@ KEEP_POSITIONS = (
     "optimal_token_baseline",
     "tir_optimal_token_baseline",
 )
-"""verl's own estimators that use where in the response a reward stands; the others sum."""
+"""verl's own estimators that use where in the response a reward stands."""
+
+SUMMING = (
+    "grpo",
+    "grpo_vectorized",
+    "grpo_passk",
+    "reinforce_plus_plus_baseline",
+    "rloo",
+    "rloo_vectorized",
+    "opo",
+    "gpg",
+)
+"""verl's own estimators that sum a response's rewards. That loses nothing where the combination is
+`outcome` or `ps_grpo`, which give a single one."""
 
 V0_ONLY = ("remax", "optimal_token_baseline", "tir_optimal_token_baseline")
 """Those for which the V1 trainer of verl 0.9 does not fetch what they need."""
+
+_FIRST_ROWS = 1000
+"""How many rows of a training file are looked at."""
 
 _START_SECONDS = 300
 _PROBE = """
@@ -237,6 +260,63 @@ def _settings(config: Mapping[str, Any]) -> Iterator[Finding]:
             "outcome",
             "verl's own function, reward.custom_reward_function",
         )
+    yield from _validation(settings)
+    if settings.validation == "outcome" and settings.needs_process and settings.outcome != "none":
+        files = _get(config, "data.train_files") or ()
+        for file in (files,) if isinstance(files, str) else files:
+            yield _training_rows(str(file), settings)
+
+
+def _validation(settings: RewardSettings) -> Iterator[Finding]:
+    """What validation shows where the rule goes by no outcome: verl puts `acc` first."""
+    if settings.needs_outcome:
+        return
+    score = "score and reward (val-aux) are the sum of a row's process rewards"
+    if settings.outcome == "none":
+        detail = f"acc (val-core) is 0 on every row and says nothing (outcome=none); {score}"
+    elif settings.validation == "full":
+        detail = f"acc (val-core) is the outcome, 0 where it is not known; {score}"
+    else:
+        detail = (
+            "acc (val-core), score and reward (val-aux) are the outcome; where a row's outcome is "
+            "not known, as without a ground truth, its acc is 0 and says nothing, and score and "
+            "reward are the sum of its process rewards. +reward.vrprm.validation=full gives that "
+            "sum for every row"
+        )
+    yield Finding(True, "validation", f"combination=process: {detail}")
+
+
+def _training_rows(file: str, settings: RewardSettings) -> Finding:
+    """Whether training rows would be taken for validation rows."""
+    path = Path(file).expanduser()
+    if path.suffix != ".parquet" or not path.is_file():
+        detail = f"{file} is no parquet file of this machine: its rows were not looked at"
+        return Finding(True, "data.train_files", detail)
+    try:
+        splits = _splits(path)
+    except (OSError, ValueError, ArrowException) as error:
+        return Finding(False, "data.train_files", f"{file} cannot be read: {error}")
+    taken = sorted(splits.intersection(settings.validation_splits))
+    if not taken:
+        detail = f"{file}: none of its first rows is taken for a validation row"
+        return Finding(True, "data.train_files", detail)
+    return Finding(
+        False,
+        "data.train_files",
+        f"{file} has rows whose extra_info.split is {', '.join(taken)}: they are taken for "
+        "validation rows and rewarded by their outcome alone; set +reward.vrprm.validation=full, "
+        "which scores every row in full",
+    )
+
+
+def _splits(path: Path) -> set[str]:
+    """What `extra_info.split` is in a file's first rows; of these, only that is read."""
+    with ParquetFile(path) as file:
+        batch = next(file.iter_batches(_FIRST_ROWS, columns=["extra_info.split"]), None)
+    if batch is None or "extra_info" not in batch.schema.names:
+        return set()
+    rows = batch.column("extra_info").to_pylist()
+    return {str(row["split"]) for row in rows if row is not None}
 
 
 def _reachable(url: str) -> Finding:
@@ -285,6 +365,14 @@ def _is_v1(config: Mapping[str, Any]) -> bool:
     return version_of(verl.__version__) >= (0, 9) and _get(config, "trainer.use_v1") is not False
 
 
+def _combination(config: Mapping[str, Any]) -> str | None:
+    """The rule's name; None where the settings are wrong, which another finding says."""
+    try:
+        return reward_settings(_get(config, "reward.vrprm")).combination
+    except InputError:
+        return None
+
+
 def _estimator(config: Mapping[str, Any]) -> Iterator[Finding]:
     name = _get(config, "algorithm.adv_estimator")
     if name in NAMES and _get(config, "actor_rollout_ref.rollout.n") == 1:
@@ -306,6 +394,14 @@ def _estimator(config: Mapping[str, Any]) -> Iterator[Finding]:
     elif name in KEEP_POSITIONS:
         detail = f"{name}: keeps positions; a masked row counts as a response of reward 0"
         yield Finding(True, "algorithm.adv_estimator", detail)
+    elif name in SUMMING and _combination(config) in ("outcome", "ps_grpo"):
+        yield Finding(
+            True,
+            "algorithm.adv_estimator",
+            f"{name}: sums a response's rewards, of which {_combination(config)} gives one; a "
+            "masked row counts as a response of reward 0, and no share of them ends the run: watch "
+            f"vrprm/masked_share ({VARIABLE}=metrics)",
+        )
     else:
         yield Finding(
             False,

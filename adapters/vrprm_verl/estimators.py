@@ -1,9 +1,9 @@
 """Advantages per step for verl: its reward tensors -> the rules of `vrprm_reward.rewards`.
 
 An estimator gets nothing but the reward tensor, the response mask and the names of the groups. A
-step's reward stands on its last token; whatever is not exactly 0 is one (see
-`row.VISIBLE_ZERO`). A row of exact zeros was masked: it gets no advantage and no part in any
-statistic. A row whose mask is all zeros is verl's own padding.
+step's reward stands on its last token, and what the end earns on the last token of the response;
+whatever is not exactly 0 is one (see `row.VISIBLE_ZERO`). A row of exact zeros was masked: it gets
+no advantage and no part in any statistic. A row whose mask is all zeros is verl's own padding.
 """
 
 import functools
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from vrprm_reward.errors import InputError, VRPRMError
-from vrprm_reward.rewards.advantage import ESTIMATORS, StepAdvantages, StepRewards, to_tokens
+from vrprm_reward.rewards.advantage import ESTIMATORS, Estimator, to_tokens
 from vrprm_verl.row import VISIBLE_ZERO
 from vrprm_verl.settings import algorithm_settings
 
@@ -34,29 +34,34 @@ class MaskedShareError(VRPRMError):
 
 def step_rewards_of(
     token_level_rewards: torch.Tensor, response_mask: torch.Tensor
-) -> tuple[list[torch.Tensor | None], list[list[int]]]:
-    """The rewards of each row's steps, and the tokens that they stand on.
+) -> tuple[list[torch.Tensor | None], list[list[int]], list[float]]:
+    """The rewards of each row's steps, the tokens that they stand on, and what the end earns.
 
     Args:
         token_level_rewards: (bs, response_len).
         response_mask: (bs, response_len), 1 where the policy wrote the token.
 
     Returns:
-        For each row a tensor (K,), or None for a masked or padding row; and K token indices.
+        For each row a tensor (K,), or None for a masked or padding row; K token indices; and what
+        stands on the last token, unless that is the only reward: a response as one step.
     """
     found: list[torch.Tensor | None] = []
     tokens: list[list[int]] = []
+    ends: list[float] = []
     for rewards, mask in zip(token_level_rewards, response_mask, strict=True):
         places = ((rewards != 0) & mask.bool()).nonzero().flatten()
         values = rewards[places]
         values = torch.where(values == VISIBLE_ZERO, torch.zeros_like(values), values)
-        found.append(values if len(places) else None)
-        tokens.append(places.tolist())
-    return found, tokens
+        apart = len(places) > 1 and not mask[int(places[-1]) + 1 :].any()
+        steps = len(places) - apart
+        found.append(values[:steps] if len(places) else None)
+        tokens.append(places[:steps].tolist())
+        ends.append(float(values[-1]) if apart else 0.0)
+    return found, tokens, ends
 
 
 def make_estimator(
-    rule: Callable[[StepRewards, Sequence[Hashable]], StepAdvantages],
+    rule: Estimator,
 ) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
     """A rule of `vrprm_reward.rewards.advantage` as verl calls its estimators."""
 
@@ -77,10 +82,10 @@ def make_estimator(
             )
         if index is None:
             raise InputError("verl passed no uid: the groups of the rollouts are not known")
-        rewards, tokens = step_rewards_of(token_level_rewards, response_mask)
+        rewards, tokens, ends = step_rewards_of(token_level_rewards, response_mask)
         _check_masked(rewards, response_mask, config)
         advantages = torch.zeros_like(token_level_rewards)
-        for row, found in enumerate(rule(rewards, list(index))):
+        for row, found in enumerate(rule(rewards, list(index), ends)):
             if found is not None:
                 advantages[row] = to_tokens(found, tokens[row], response_mask[row])
         return advantages, advantages
@@ -97,10 +102,12 @@ def _check_masked(
     limit = algorithm_settings(config.get("vrprm")).max_masked_share
     if masked > limit * count:
         raise MaskedShareError(
-            f"{masked} of {count} rollouts of this batch have no score, more than "
-            f"algorithm.vrprm.max_masked_share = {limit:g} allows: the reason of each is in "
-            "reward_extra_info and in the logs of the reward workers; look at the reward server "
-            "first (/ready, /metrics)"
+            f"{masked} of {count} rollouts of this batch have no score, a share of "
+            f"{masked / count:.2g}, more than algorithm.vrprm.max_masked_share = {limit:g} allows: "
+            "grep the logs of the reward workers for 'a rollout has no score (REASON)'. "
+            "outcome_no_reference means data without answers: give them, or set "
+            "+reward.vrprm.combination=process; server_* means the reward server: look at its "
+            "/ready and /metrics"
         )
     if masked:
         _log.warning("%d of %d rollouts have no score and are left out of this step", masked, count)

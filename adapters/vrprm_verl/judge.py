@@ -18,7 +18,7 @@ from vrprm_reward.engines.openai.options import OpenAIOptions
 from vrprm_reward.errors import InputError, VRPRMError
 from vrprm_reward.rewards.combine import RolloutReward, outcome_reward, rollout_reward
 from vrprm_reward.rewards.outcome import Outcome, OutcomeCheck, load_outcome
-from vrprm_verl.prompt import ground_truth_of, note_of, problem_of, reference_of
+from vrprm_verl.prompt import ground_truth_of, note_of, problem_of, reference_of, why_unreadable
 from vrprm_verl.row import Row, checksum
 from vrprm_verl.settings import CUSTOM_FUNCTION, RewardSettings
 from vrprm_verl.transcript import Transcript, read_transcript
@@ -89,6 +89,7 @@ class Judge:
         self._reward = reward
         self._check = None if settings.outcome == CUSTOM_FUNCTION else _outcome_check(settings)
         self._told: set[str] = set()
+        self._told_splits: set[str] = set()
         self._places = asyncio.Semaphore(settings.max_concurrency)
         self._answered = time.monotonic()
 
@@ -125,7 +126,10 @@ class Judge:
         tokens = _tokens(reward, transcript)
         if len(tokens) != len(reward.rewards):
             reward, tokens = _masked("no_policy_token", "the policy wrote no token"), ()
-        return Row(reward, tokens, checksum(sample.ids), time.monotonic() - started, validation)
+        last = None if transcript is None else transcript.last
+        seconds = time.monotonic() - started
+        alone = validation and not reward.steps
+        return Row(reward, tokens, checksum(sample.ids), seconds, alone, last)
 
     def _read(self, sample: Sample) -> Transcript:
         mask = sample.mask
@@ -144,49 +148,67 @@ class Judge:
         self, sample: Sample, transcript: Transcript, validation: bool
     ) -> RolloutReward:
         settings = self._settings
-        if validation or not settings.needs_process:
-            return outcome_reward(await self._outcome(sample, transcript), settings)
+        if not validation and settings.needs_process:
+            score, outcome = await asyncio.gather(
+                self._process(sample, transcript), self._outcome(sample, transcript)
+            )
+            return rollout_reward(score, outcome, settings)
+        outcome = await self._outcome(sample, transcript)
+        if outcome.value is None and not settings.needs_outcome:
+            # The process scores are all that such a rule goes by: without them a validation would
+            # show the same 0 whatever the policy writes.
+            return rollout_reward(await self._process(sample, transcript), outcome, settings)
+        if settings.needs_process:
+            self._tell_split(str(_extra_info(sample)["split"]))
+        return outcome_reward(outcome, settings)
+
+    async def _process(self, sample: Sample, transcript: Transcript) -> ProcessScore:
         if not transcript.steps:
             detail = "there is nothing to judge in the part of the response that is judged"
-            score = ProcessScore(status="unscored_response", reason="response_empty", detail=detail)
-            return rollout_reward(score, await self._outcome(sample, transcript), settings)
+            return ProcessScore(status="unscored_response", reason="response_empty", detail=detail)
         rollout = Rollout(
             problem=problem_of(
                 sample.messages,
                 _extra_info(sample),
-                self._reference(sample),
-                settings.question_key,
+                reference_of(_ground_truth(sample)),
+                self._settings.question_key,
             ),
             response=transcript.text,
             steps=transcript.steps,
         )
-        (score,), outcome = await asyncio.gather(
-            self._reward.ascore([rollout]), self._outcome(sample, transcript)
-        )
-        return rollout_reward(score, outcome, settings)
+        (score,) = await self._reward.ascore([rollout])
+        return score
 
     async def _outcome(self, sample: Sample, transcript: Transcript) -> Outcome:
+        truth = _ground_truth(sample)
         if self._check is not None:
-            return await self._check.acheck(transcript.policy_text, self._reference(sample))
+            why = why_unreadable(truth, self._settings.outcome)
+            if why is not None and self._settings.outcome != "none":
+                return Outcome(None, "reference_unreadable", why)
+            return await self._check.acheck(transcript.policy_text, reference_of(truth))
         assert self._compute_score is not None
         function = partial(
-            _call_compute_score,
-            self._compute_score,
-            sample,
-            _extra_info(sample),
-            _ground_truth(sample),
+            _call_compute_score, self._compute_score, sample, _extra_info(sample), truth
         )
         # verl's function gets verl's ground truth, whatever it is; there need not be any.
         check = load_outcome(function, timeout=self._settings.outcome_timeout)
         return await check.acheck(transcript.policy_text, "")
 
-    def _reference(self, sample: Sample) -> str | None:
-        return reference_of(_ground_truth(sample))
-
     def _is_validation(self, sample: Sample) -> bool:
         if self._settings.validation == "full":
             return False
         return _extra_info(sample).get("split") in self._settings.validation_splits
+
+    def _tell_split(self, split: str) -> None:
+        """Log once which rows are not judged. As a warning: Ray's workers show nothing below."""
+        if split not in self._told_splits:
+            self._told_splits.add(split)
+            _log.warning(
+                "rows whose extra_info.split is %r are taken for validation rows: they are "
+                "rewarded by their outcome alone, and their steps are not judged. If they are to "
+                "be trained on, set +reward.vrprm.validation=full",
+                split,
+            )
 
     def _tell(self, reward: RolloutReward) -> None:
         """Log each reason once with its sentence; the counts are in the metrics."""

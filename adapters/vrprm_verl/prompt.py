@@ -98,3 +98,14 @@ def reference_of(value: Any) -> str | None:
     if isinstance(value, bool | int | float):
         return str(value)
     return None
+
+
+def why_unreadable(value: Any, outcome: str) -> str | None:
+    """Why a ground truth is no reference for an outcome; None where it is one, or there is none."""
+    if value is None or reference_of(value) is not None:
+        return None
+    return (
+        f"reward_model.ground_truth is a {type(value).__name__}, and outcome={outcome} compares "
+        "with one text: make it a string, or set reward.vrprm.outcome=custom_reward_function, "
+        "which gets it as it is"
+    )

@@ -43,6 +43,9 @@ class Row:
     validation: bool = False
     """Whether it was rewarded as a validation row."""
 
+    last: int | None = None
+    """Index of the policy's last token, on which stands what the end earns."""
+
     def extra_info(self) -> dict[str, Any]:
         """verl's `reward_extra_info`: the same names on every row."""
         reward = self.reward
@@ -66,6 +69,8 @@ class Row:
                 "status": reward.status,
                 "tokens": self.tokens,
                 "rewards": reward.rewards,
+                "end": reward.end,
+                "last": self.last,
                 "p_correct": reward.p_correct,
                 "outcome": reward.outcome,
                 "reason": reward.reason,
@@ -86,13 +91,23 @@ class Row:
             p_correct=tuple(found["p_correct"]),
             outcome=found["outcome"],
             reason=found["reason"],
+            end=found["end"],
         )
-        tokens = tuple(found["tokens"])
-        return cls(reward, tokens, found["check"], found["seconds"], found["validation"])
+        return cls(
+            reward,
+            tuple(found["tokens"]),
+            found["check"],
+            found["seconds"],
+            found["validation"],
+            found["last"],
+        )
 
     def dense(self, length: int) -> torch.Tensor:
         """Token-level rewards: float32 of shape (length,), all zeros for a masked row."""
-        return place(self.reward.rewards, self.tokens, length, visible_zero=VISIBLE_ZERO)
+        rewards, tokens = self.reward.rewards, self.tokens
+        if self.last is not None and rewards:
+            rewards, tokens = (*rewards, self.reward.end), (*tokens, self.last)
+        return place(rewards, tokens, length, visible_zero=VISIBLE_ZERO)
 
     @property
     def scalar(self) -> float:

@@ -63,7 +63,8 @@ class RewardSettings(RewardRule):
     """Processes that check outcomes, for each reward worker."""
 
     validation: Literal["outcome", "full"] = "outcome"
-    """Whether validation rows are rewarded by their outcome alone, without asking the judge."""
+    """Whether validation rows are rewarded by their outcome alone, without asking the judge. Where
+    the combination is `process`, those whose outcome is not known are scored like training rows."""
 
     validation_splits: tuple[str, ...] = ("test", "val", "validation")
     """Rows whose `extra_info.split` is one of these are validation rows: verl does not tell."""

@@ -64,10 +64,15 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
         "min_form": Arm(
             RewardRule(combination="process", credit="min_form"), "leave_one_out", "PURE's min-form"
         ),
-        "gated_min_form": Arm(
+        "gated_running_min": Arm(
             DEFAULT_RULE,
             DEFAULT_ADVANTAGE,
-            "min-form and outcome, nothing for a wrong answer: the adapters' default",
+            "smallest probability and outcome, nothing for a wrong answer: the adapters' default",
+        ),
+        "gated_min_form": Arm(
+            RewardRule(combination="gated", credit="min_form"),
+            "leave_one_out",
+            "min-form and outcome, nothing for a wrong answer",
         ),
         "outcome_min_form": Arm(
             RewardRule(combination="sum", credit="min_form"),
@@ -101,13 +106,13 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
 )
 
 COMPARED = (
-    "outcome", "gated_min_form", "outcome_dense", "dense", "process_grpo", "dense_shuffled",
+    "outcome", "gated_running_min", "outcome_dense", "dense", "process_grpo", "dense_shuffled",
 )  # fmt: skip
 """Those of the short comparison."""
 
 SWEPT = (
-    "outcome", "dense", "outcome_dense", "process_grpo", "raw_sum", "min_form", "gated_min_form",
-    "outcome_min_form", "ps_grpo", "dense_shuffled", "dense_random",
+    "outcome", "dense", "outcome_dense", "process_grpo", "raw_sum", "min_form", "gated_running_min",
+    "gated_min_form", "outcome_min_form", "ps_grpo", "dense_shuffled", "dense_random",
 )  # fmt: skip
 """All of the sweep."""
 

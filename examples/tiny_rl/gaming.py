@@ -14,7 +14,8 @@ from .summary import with_spread
 
 GAMED = (
     "outcome", "dense", "outcome_dense", "raw_sum", "process_grpo", "min_form", "outcome_min_form",
-    "gated_min_form", "ps_grpo", "outcome_gated_dense", "centred", "clip_delta", "gated",
+    "gated_running_min", "gated_min_form", "ps_grpo", "outcome_gated_dense", "centred",
+    "clip_delta", "gated",
 )  # fmt: skip
 """The arms that are tried."""
 

@@ -26,8 +26,8 @@ def token_advantages(
 ) -> torch.Tensor:
     """The advantage of every token, (b, T): what verl's estimators of this project give.
 
-    A response that is rewarded as a whole has its reward on its last token; a masked one, and
-    what pads a response, has 0.
+    A response that is rewarded as a whole is a single step; a masked one, and what pads a response,
+    has 0.
     """
     length = max(len(response.ids) for response in responses)
     given = [
@@ -35,7 +35,7 @@ def token_advantages(
         for reward in rewards
     ]
     found = torch.zeros(len(responses), length)
-    steps = ESTIMATORS[estimator](given, groups)
+    steps = ESTIMATORS[estimator](given, groups, [reward.end for reward in rewards])
     for row, (advantages, reward, response) in enumerate(
         zip(steps, rewards, responses, strict=True)
     ):

@@ -67,7 +67,7 @@ args=(
   # Where the final answer is right, each step earns its share of the response's weakest
   # probability, and the answer 1; where it is wrong, nothing is earned.
   +reward.vrprm.combination=gated
-  +reward.vrprm.credit=min_form
+  +reward.vrprm.credit=running_min
   # Final answers are compared by math-verify (pip install 'vrprm-reward[verl]').
   +reward.vrprm.outcome=math
   # What is judged: the whole response (all), its thinking, or its answer.

@@ -36,31 +36,38 @@ def unscored(status, reason="server_timeout"):
 @pytest.mark.parametrize(
     ("rule", "outcome", "expected"),
     [
-        ({"combination": "sum", "credit": "raw"}, RIGHT, [0.9, 1.4]),
-        ({"combination": "sum", "credit": "raw"}, WRONG, [0.9, 0.4]),
+        ({"combination": "sum", "credit": "raw"}, RIGHT, [0.9, 0.4, 1]),
+        ({"combination": "sum", "credit": "raw"}, WRONG, [0.9, 0.4, 0]),
         (
             {"combination": "sum", "credit": "raw", "process_weight": 0.5, "outcome_weight": 2},
             RIGHT,
-            [0.45, 2.2],
+            [0.45, 0.2, 2],
         ),
-        ({"combination": "sum", "credit": "centred"}, WRONG, [0.8, -0.2]),
-        ({"combination": "gated", "credit": "raw"}, RIGHT, [0.9, 1.4]),
-        ({"combination": "gated", "credit": "raw"}, WRONG, [0.0, 0.0]),
-        ({"combination": "process", "credit": "raw"}, UNKNOWN, [0.9, 0.4]),
-        ({"combination": "outcome"}, RIGHT, [0.0, 1.0]),
-        ({"combination": "ps_grpo"}, RIGHT, [0.0, 0.5]),  # falls by 5/9
-        ({"combination": "ps_grpo", "ps_rho": 0.6}, RIGHT, [0.0, 1.0]),
-        ({"combination": "ps_grpo", "ps_gamma": 0.25}, RIGHT, [0.0, 0.75]),
-        ({"combination": "ps_grpo"}, WRONG, [0.0, 0.0]),
+        ({"combination": "sum", "credit": "centred"}, WRONG, [0.8, -0.2, 0]),
+        ({"combination": "gated", "credit": "raw"}, RIGHT, [0.9, 0.4, 1]),
+        ({"combination": "gated", "credit": "raw"}, WRONG, [0, 0, 0]),
+        ({}, RIGHT, [0.9, -0.5, 1]),
+        ({"combination": "process", "credit": "raw"}, UNKNOWN, [0.9, 0.4, 0]),
+        ({"combination": "outcome"}, RIGHT, [0, 0, 1]),
+        ({"combination": "ps_grpo"}, RIGHT, [0, 0, 0.5]),  # falls by 5/9
+        ({"combination": "ps_grpo", "ps_rho": 0.6}, RIGHT, [0, 0, 1]),
+        ({"combination": "ps_grpo", "ps_gamma": 0.25}, RIGHT, [0, 0, 0.75]),
+        ({"combination": "ps_grpo"}, WRONG, [0, 0, 0]),
     ],
 )
 def test_each_combination_gives_what_a_hand_gives(rule, outcome, expected):
-    assert step_rewards(P, outcome, RewardRule(**rule)) == pytest.approx(expected)
+    """The steps, and the end."""
+    steps, end = step_rewards(P, outcome, RewardRule(**rule))
+    assert [*steps, end] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
     ("estimator", "better"),
-    [("leave_one_out", "raw"), ("process_grpo", "raw"), ("group_mean", "min_form")],
+    [
+        ("leave_one_out", "running_min"),
+        ("process_grpo", "raw"),
+        ("group_mean", "running_min"),
+    ],
 )
 def test_a_credit_of_differences_is_refused_where_it_means_something_else(estimator, better):
     with pytest.raises(InputError, match=f"made for .*same_step.*set credit={better}"):
@@ -86,7 +93,7 @@ def test_by_default_no_number_of_steps_earns_more_than_two_or_less_than_an_unsco
 ):
     rule = RewardRule(combination=combination)
     total = rollout_reward(scored(p), RIGHT if right else WRONG, rule).total
-    assert rule.lowest <= total <= 2.0 + 1e-9
+    assert rule.lowest - 1e-9 <= total <= 2.0 + 1e-9
 
 
 @pytest.mark.parametrize("credit", sorted(RULES))
@@ -106,7 +113,7 @@ def test_a_right_answer_never_earns_less_than_a_wrong_one_by_default(credit):
             RewardRule(credit=credit)
         return
     for p in ([0.0] * 9, [0.1] * 9, [0.9, 0.1, 0.0], [0.0, 1.0, 0.0]):
-        assert sum(step_rewards(p, RIGHT, RewardRule(credit=credit))) >= 0
+        assert rollout_reward(scored(p), RIGHT, RewardRule(credit=credit)).total >= -1e-12
 
 
 def test_what_we_could_not_score_is_masked_and_has_no_reward():
@@ -125,9 +132,9 @@ def test_an_unknown_outcome_masks_exactly_where_the_rule_needs_it():
 
 
 def test_by_default_a_wrong_answer_earns_nothing_whatever_the_judge_says_of_its_steps():
-    assert step_rewards([1.0, 1.0], WRONG, RewardRule()) == [0.0, 0.0]
-    assert sum(step_rewards([1.0, 1.0], RIGHT, RewardRule())) == pytest.approx(2.0)
-    assert sum(step_rewards([1.0, 0.0], RIGHT, RewardRule())) == pytest.approx(1.0, abs=1e-3)
+    assert rollout_reward(scored([1.0, 1.0]), WRONG).total == 0
+    assert rollout_reward(scored([1.0, 1.0]), RIGHT).total == pytest.approx(2)
+    assert rollout_reward(scored([1.0, 0.0, 1.0]), RIGHT).total == pytest.approx(1)
 
 
 def test_a_scored_rollout_has_a_reward_for_each_of_its_steps():
@@ -185,6 +192,23 @@ def test_the_metrics_of_a_batch_by_hand():
             "vrprm/scoring_s/max": 3,
         }
     )
+
+
+def test_an_unknown_outcome_that_is_not_needed_is_no_reason_for_a_missing_score():
+    process, late = RewardRule(combination="process"), Outcome(0.0, "timeout")
+    batch = [
+        rollout_reward(scored(P), Outcome(None, "off"), process),
+        rollout_reward(scored(P), late),
+        rollout_reward(scored(P), UNKNOWN),
+        rollout_reward(unscored("unscored_response", "too_many_steps"), late),
+    ]
+    found = batch_metrics(batch)
+    assert {name: value for name, value in found.items() if "reason/" in name} == {
+        "vrprm/outcome_reason/off": 0.25,
+        "vrprm/outcome_reason/timeout": 0.25,
+        "vrprm/reason/outcome_no_reference": 0.25,
+        "vrprm/reason/too_many_steps": 0.25,
+    }
 
 
 def test_metrics_of_nothing_claim_nothing():

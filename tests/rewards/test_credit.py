@@ -26,6 +26,7 @@ def test_sure_steps_more_hardly_raise_the_min_form_and_a_weak_one_left_out_does(
         ("centred", [0.8, -0.2, 0.4]),
         ("hard", [1.0, 0.0, 1.0]),
         ("own", [0.5, -0.3, 0.7]),
+        ("running_min", [0.9, -0.5, 0.0]),
         ("delta", [0.5, 0.4, 0.0]),
         ("clip", [0.0, -0.1, 0.0]),
         ("clip_delta", [0.1, -0.1, 0.0]),
@@ -61,11 +62,22 @@ def test_delta_telescopes_to_the_first_step_however_many_there_are(p):
 
 
 @settings(deadline=None)
+@given(probabilities.filter(bool))
+def test_the_running_minimum_adds_up_to_the_smallest_and_is_settled_step_by_step(p):
+    rewards = credit(p, "running_min")
+    for k in range(1, len(p) + 1):
+        assert math.fsum(rewards[:k]) == pytest.approx(min(p[:k]), abs=1e-9)
+        assert credit(p[:k], "running_min") == rewards[:k]
+
+
+@settings(deadline=None)
 @given(probabilities, st.sampled_from(sorted(RULES)))
 def test_no_step_earns_less_than_the_lowest_reward_of_its_rule(p, rule):
     rewards = credit(p, rule)
     assert len(rewards) == len(p)
-    assert min(rewards) >= RULES[rule].lowest - 1e-12
+    # What the running minimum takes back has been earned before.
+    least = math.fsum(rewards) if rule == "running_min" else min(rewards)
+    assert least >= RULES[rule].lowest - 1e-12
 
 
 @pytest.mark.parametrize("rule", ["delta", "clip_delta"])

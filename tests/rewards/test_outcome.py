@@ -45,6 +45,12 @@ def isolated():
         ("<think>hm</think><answer>\\boxed{red}", "red"),
         ("<answer> </answer>", None),
         ("Final answer: 12\nBye", "12"),
+        ("**Answer**: 12", "12"),
+        ("The answer is 11. No, the answer is: 12.", "12."),
+        ("The answer is 12.\nAnswer:\n", "12."),
+        ("正确答案是：B。", "B。"),
+        ("The answer isn't 12", None),
+        ("The answer is island", "island"),
         ("\\boxed{never closed", None),
         ("\\boxed{1} \\boxed{{2}", "1"),
         ("\\boxed{a\\boxed{b}c}", "b"),
@@ -62,6 +68,10 @@ def test_texts_are_compared_without_their_dress():
     assert same_text("\\text{Red}.", "red")
     assert same_text("$ 12 $", "12")
     assert not same_text("12", "21")
+    assert same_text("**(B).**", "B")
+    assert same_text("（B）。", "(b)")
+    assert not same_text("(1, 2)", "[1, 2]")
+    assert not same_text("[x]", "x")
 
 
 @pytest.mark.parametrize(
@@ -83,6 +93,101 @@ def test_math_verify_decides_what_is_equal(math_check, response, reference, valu
     assert math_check(response, reference).value == value
 
 
+@pytest.mark.parametrize(
+    ("response", "reference", "value"),
+    [
+        ("The answer is (B).", "B", 1.0),
+        ("The answer is B) 12 cm.", "B", 1.0),
+        ("<answer>B. 12 cm</answer>", "B", 1.0),
+        ("Answer: (B) 12 cm", "B", 1.0),
+        ("\\boxed{B) 12}", "B", 1.0),
+        ("\\boxed{\\textbf{(B)}\\ 12}", "B", 1.0),
+        ("The answer is option B.", "B", 1.0),
+        ("**Answer**: B", "B", 1.0),
+        ("答案：B", "B", 1.0),
+        ("The answer is B.", "(B)", 1.0),
+        ("The answer is B.", "(B) 12 cm", 1.0),
+        ("so it is $B$", "B", 1.0),
+        ("The answer is $B$ because of this", "B", 1.0),
+        ("The answer is C) B-shaped", "B", 0.0),
+        ("The answer is B-shaped", "B", 0.0),
+        ("The answer is (C).", "B", 0.0),
+        ("The answer is (C).", "(B) 12 cm", 0.0),
+        ("答案：C", "B", 0.0),
+        ("The answer is B. No, the answer is C.", "B", 0.0),
+        ("The answer is B. No, the answer is C.", "C", 1.0),
+        ("The answer is A or B", "A", 0.0),
+        ("The answer is $A$ or $B$", "A", 0.0),
+        ("The answer is A, B", "A", 0.0),
+        ("The answer is not B", "B", 0.0),
+        ("The answer isn't B", "B", 0.0),
+        ("The answer is A cat", "A", 0.0),
+        ("The answer is a triangle", "A", 0.0),
+        ("I think 5", "I", 0.0),
+        ("The answer is I think 5", "I", 0.0),
+    ],
+)
+def test_a_multiple_choice_answer_is_right_by_its_leading_letter(
+    math_check, response, reference, value
+):
+    assert math_check(response, reference).value == value
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "value"),
+    [
+        ("\\boxed{act}", "cat", 0.0),
+        ("\\boxed{on}", "no", 0.0),
+        ("\\boxed{felt}", "left", 0.0),
+        ("\\boxed{\\text{Left}}", "left", 1.0),
+        ("\\boxed{act a}", "a cat", 0.0),
+        ("The answer is No.", "no", 1.0),
+        ("\\boxed{ba}", "ab", 0.0),
+        ("\\boxed{ab}", "ab", 1.0),
+        ("\\boxed{b \\cdot a}", "ab", 1.0),
+        ("\\boxed{b*a}", "ab", 1.0),
+        ("The answer is $ba$", "ab", 1.0),
+        ("\\boxed{ba}", "$ab$", 1.0),
+        ("\\boxed{yx + 1}", "1 + xy", 1.0),
+    ],
+)
+def test_letters_are_multiplied_in_mathematics_and_not_in_words(
+    math_check, answer, reference, value
+):
+    assert math_check(answer, reference).value == value
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "value"),
+    [
+        ("\\boxed{50\\%}", "0.5", 1.0),
+        ("\\boxed{0.5}", "50\\%", 1.0),
+        ("\\boxed{50\\%}", "\\frac{1}{2}", 1.0),
+        ("\\boxed{50\\%}", "50", 1.0),
+        ("\\boxed{50}", "50\\%", 1.0),
+        ("\\boxed{50\\%}", "50%", 1.0),
+        ("The answer is $12.5\\%$.", "0.125", 1.0),
+        ("\\boxed{50\\text{ percent}}", "0.5", 1.0),
+        ("so it is $12.5\\%$", "12.5\\%", 1.0),
+        ("\\boxed{50}", "0.5", 0.0),
+        ("\\boxed{50\\%}", "0.05", 0.0),
+        ("\\boxed{0.5\\%}", "50\\%", 0.0),
+        ("\\boxed{0.5\\%}", "0.5", 0.0),
+        ("\\boxed{0.25\\%}", "0.25", 0.0),
+        ("\\boxed{0.25}", "0.25\\%", 0.0),
+        ("\\boxed{5000\\%}", "50\\%", 0.0),
+        ("\\boxed{12.50\\%}", "12.5", 1.0),
+        ("\\boxed{12.5}", "12.5\\%", 1.0),
+        ("\\boxed{12.50\\%}", "12.5%", 1.0),
+        ("\\boxed{40\\%}", "0.5", 0.0),
+    ],
+)
+def test_a_percentage_equals_its_hundredth_part_and_its_number_without_the_sign(
+    math_check, answer, reference, value
+):
+    assert math_check(answer, reference).value == value
+
+
 def test_without_a_reference_the_outcome_is_unknown_and_not_wrong(math_check):
     for check in (math_check, lambda *a: asyncio.run(load_outcome("exact").acheck(*a))):
         found = check("\\boxed{1}", None)
@@ -96,6 +201,9 @@ def test_exact_wants_the_same_text():
     check = load_outcome("exact")
     assert asyncio.run(check.acheck("The answer is Red.", "red")).right
     assert not asyncio.run(check.acheck("red", "red")).right
+    assert asyncio.run(check.acheck("The answer is (B).", "B")).right
+    assert not asyncio.run(check.acheck("The answer is (B) 12 cm.", "B")).right
+    assert not asyncio.run(check.acheck("The answer is (C).", "B")).right
 
 
 def test_a_check_that_hangs_is_ended_and_the_next_one_works(isolated):

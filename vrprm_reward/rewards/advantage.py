@@ -1,18 +1,24 @@
 """Advantages per step from step rewards, within groups of responses to the same problem.
 
 Notation: rollout i of a group has the rewards r_i1 .. r_iK of its K_i steps, a float tensor of
-shape (K_i,). A rollout that is not to be learnt from is None: it gets None and is left out of every
-statistic. The return-to-go at step k is G_ik = r_ik + ... + r_iK.
+shape (K_i,), and e_i, what it earns with its end (the outcome; `ends`, 0 where not given). A
+rollout that is not to be learnt from is None: it gets None and is left out of every statistic. The
+return-to-go at step k is G_ik = r_ik + ... + r_iK + e_i, and at its end, place K_i + 1, it is e_i.
+
+To go on or to end is a choice of the policy like any other, so every rule gives K_i + 1 advantages,
+float of shape (K_i + 1,): of the steps, and of the end.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Protocol
 
 import torch
 
 StepRewards = Sequence[torch.Tensor | None]
 StepAdvantages = list[torch.Tensor | None]
+Ends = Sequence[float] | None
 
 
 def return_to_go(rewards: torch.Tensor) -> torch.Tensor:
@@ -20,61 +26,66 @@ def return_to_go(rewards: torch.Tensor) -> torch.Tensor:
     return rewards.flip(0).cumsum(0).flip(0)
 
 
-def leave_one_out(rewards: StepRewards, groups: Sequence[Hashable]) -> StepAdvantages:
-    """G_ik minus the mean of G_jk over the other rollouts j of the group; G_jk is 0 for k > K_j.
+def leave_one_out(
+    rewards: StepRewards, groups: Sequence[Hashable], ends: Ends = None
+) -> StepAdvantages:
+    """G_ik minus the mean of G_jk over the other rollouts j of the group, at steps and at the end.
 
-    Every term of the baseline is independent of the rollout's own actions, its number of steps
-    included, so the gradient stays unbiased (RLOO: Ahmadian et al. 2024, arXiv 2402.14740, carried
-    over to steps). A rollout without others has no baseline and gets 0.
+    A rollout that has ended before place k counts there with e_j. So the baseline knows nothing of
+    the rollout's own actions, its number of steps included, and the gradient is that of what is
+    earned (RLOO: Ahmadian et al. 2024, arXiv 2402.14740, carried over to steps) as long as no
+    reward depends on what is written after it: with an outcome in the last step's reward instead
+    of in `ends`, going on would earn it and ending would not. A rollout without others has no
+    baseline and gets 0.
 
-    [[1, 1, 1, 1], [1, 0, 0, 0]] gives [3, 3, 2, 1] and [-3, -3, -2, -1].
+    [[1, 1, 1, 1], [1, 0, 0, 0]] gives [3, 3, 2, 1, 0] and [-3, -3, -2, -1, 0].
     """
     found: StepAdvantages = [None] * len(rewards)
     for members in _members(rewards, groups).values():
-        returns = [return_to_go(_row(rewards, i)) for i in members]
+        returns = [_returns(rewards, i, ends) for i in members]
         longest = max(map(len, returns))
-        padded = torch.stack(
-            [torch.nn.functional.pad(row, (0, longest - len(row))) for row in returns]
-        )
-        others = max(1, len(members) - 1)
-        for i, row, total in zip(members, padded, padded.sum(0) - padded, strict=True):
-            count = len(_row(rewards, i))
-            baseline = total[:count] / others
-            found[i] = row[:count] - baseline if len(members) > 1 else torch.zeros_like(row[:count])
+        filled = torch.stack([torch.cat([g, g[-1:].expand(longest - len(g))]) for g in returns])
+        baselines = (filled.sum(0) - filled) / max(1, len(members) - 1)
+        for i, own, baseline in zip(members, returns, baselines, strict=True):
+            alone = len(members) == 1
+            found[i] = torch.zeros_like(own) if alone else own - baseline[: len(own)]
     return found
 
 
-def process_grpo(rewards: StepRewards, groups: Sequence[Hashable]) -> StepAdvantages:
+def process_grpo(
+    rewards: StepRewards, groups: Sequence[Hashable], ends: Ends = None
+) -> StepAdvantages:
     """Return-to-go of step rewards that were normalised over all steps of the group.
 
-    DeepSeekMath: Shao et al. 2024, arXiv 2402.03300, section 4.1.3. Groups whose step rewards are
+    DeepSeekMath: Shao et al. 2024, arXiv 2402.03300, section 4.1.3. What is earned at ends is
+    normalised over the rollouts of the group, as there in 4.1.2. Groups whose rewards are
     all alike get 0 (the spread is that of the sample, as `torch.std` gives it). Several steps
     above the mean add up, so the number of steps enters; `same_step` avoids that.
     """
     found: StepAdvantages = [None] * len(rewards)
     for members in _members(rewards, groups).values():
-        pool = torch.cat([_row(rewards, i) for i in members])
-        spread = pool.std() if len(pool) > 1 else pool.new_zeros(())
-        for i in members:
-            row = _row(rewards, i)
-            flat = spread <= 1e-6
-            normal = torch.zeros_like(row) if flat else (row - pool.mean()) / (spread + 1e-6)
-            found[i] = return_to_go(normal)
+        rows = [_row(rewards, i) for i in members]
+        steps = torch.split(_normalised(torch.cat(rows)), [len(row) for row in rows])
+        last = _normalised(torch.stack([_end(rewards, i, ends) for i in members]))
+        for i, row, end in zip(members, steps, last, strict=True):
+            found[i] = return_to_go(torch.cat([row, end[None]]))
     return found
 
 
-def same_step(rewards: StepRewards, groups: Sequence[Hashable]) -> StepAdvantages:
+def same_step(
+    rewards: StepRewards, groups: Sequence[Hashable], ends: Ends = None
+) -> StepAdvantages:
     """G_ik minus the mean of G_jk over the other rollouts j of the group that have a step k.
 
     As `leave_one_out`, but what a step is compared with is what others wrote in its place: a
     rollout that has ended by then is no part of the mean. A step that no other rollout has gets 0,
-    so that nothing is gained, or lost, by more steps than the others have.
+    and so does the end, so that nothing is gained, or lost, by more steps than the others have.
 
-    [[1, 1, 1], [1, 0]] gives [2, 1, 0] and [-2, -2].
+    [[1, 1, 1], [1, 0]] gives [2, 1, 0, 0] and [-2, -2, 0].
     """
     found: StepAdvantages = [None] * len(rewards)
     for members in _members(rewards, groups).values():
-        returns = [return_to_go(_row(rewards, i)) for i in members]
+        returns = [_returns(rewards, i, ends)[:-1] for i in members]
         padded = torch.nn.utils.rnn.pad_sequence(returns, batch_first=True)
         there = torch.nn.utils.rnn.pad_sequence(
             [torch.ones_like(row) for row in returns], batch_first=True
@@ -83,7 +94,7 @@ def same_step(rewards: StepRewards, groups: Sequence[Hashable]) -> StepAdvantage
         baseline = (padded.sum(0) - padded) / others.clamp(min=1)
         advantages = torch.where(others > 0, padded - baseline, torch.zeros_like(padded))
         for i, row, advantage in zip(members, returns, advantages, strict=True):
-            found[i] = advantage[: len(row)]
+            found[i] = torch.cat([advantage[: len(row)], row.new_zeros(1)])
     return found
 
 
@@ -93,7 +104,7 @@ def outcome_gated(
     """Normalised outcome plus, among right responses only, the normalised mean step reward.
 
     PAPO: arXiv 2603.26535. `outcomes` are 1 for a right final answer and 0 otherwise; every step of
-    a rollout gets the same advantage. Groups without spread get 0 for that part.
+    a rollout, and its end, gets the same advantage. Groups without spread get 0 for that part.
     """
     found: StepAdvantages = [None] * len(rewards)
     for members in _members(rewards, groups).values():
@@ -105,11 +116,13 @@ def outcome_gated(
             means = torch.stack([_row(rewards, i).mean() for i in members])
             total[right] += _normalised(means[right])
         for i, value in zip(members, total, strict=True):
-            found[i] = value.expand(len(_row(rewards, i))).clone()
+            found[i] = value.expand(len(_row(rewards, i)) + 1).clone()
     return found
 
 
-def group_mean(rewards: StepRewards, groups: Sequence[Hashable]) -> StepAdvantages:
+def group_mean(
+    rewards: StepRewards, groups: Sequence[Hashable], ends: Ends = None
+) -> StepAdvantages:
     """One number per rollout: its summed reward, normalised over the group. GRPO's own rule.
 
     Shao et al. 2024, arXiv 2402.03300, section 4.1.2. For comparison: it forgets where in the
@@ -117,40 +130,51 @@ def group_mean(rewards: StepRewards, groups: Sequence[Hashable]) -> StepAdvantag
     """
     found: StepAdvantages = [None] * len(rewards)
     for members in _members(rewards, groups).values():
-        totals = _normalised(torch.stack([_row(rewards, i).sum() for i in members]))
+        totals = _normalised(torch.stack([_returns(rewards, i, ends)[0] for i in members]))
         for i, value in zip(members, totals, strict=True):
-            found[i] = value.expand(len(_row(rewards, i))).clone()
+            found[i] = value.expand(len(_row(rewards, i)) + 1).clone()
     return found
 
 
-ESTIMATORS: Mapping[str, Callable[[StepRewards, Sequence[Hashable]], StepAdvantages]] = (
-    MappingProxyType(
-        {
-            "leave_one_out": leave_one_out,
-            "same_step": same_step,
-            "process_grpo": process_grpo,
-            "group_mean": group_mean,
-        }
-    )
+class Estimator(Protocol):
+    """An advantage rule that needs nothing but rewards and groups."""
+
+    def __call__(
+        self, rewards: StepRewards, groups: Sequence[Hashable], ends: Ends = None
+    ) -> StepAdvantages:
+        """Advantages of the steps of each rollout and of its end, (K_i + 1,), or None."""
+        ...
+
+
+ESTIMATORS: Mapping[str, Estimator] = MappingProxyType(
+    {
+        "leave_one_out": leave_one_out,
+        "same_step": same_step,
+        "process_grpo": process_grpo,
+        "group_mean": group_mean,
+    }
 )
-"""The estimators that need nothing but step rewards and groups, by name."""
+"""The estimators by name."""
 
 
 def to_tokens(advantages: torch.Tensor, tokens: Sequence[int], mask: torch.Tensor) -> torch.Tensor:
-    """Spread the advantages of one rollout's steps over its tokens.
+    """Spread the advantages of one rollout's steps and of its end over its tokens.
 
-    `advantages` has shape (K,), `tokens` holds the index of each step's last token, and `mask`, of
-    shape (T,), is 1 where the policy wrote the token. All tokens up to a step's last one, from
+    `advantages` has shape (K + 1,), `tokens` holds the index of each step's last token, and `mask`,
+    of shape (T,), is 1 where the policy wrote the token. All tokens up to a step's last one, from
     behind the step before it, carry the step's advantage. Where several steps end in one token, it
     carries the first one's. What follows the last step (the token that ends the response) carries
-    0: it is no part of any step, and with the last step's advantage a wrong answer would teach the
-    policy not to end. Returns a tensor of shape (T,), 0 wherever the mask is.
+    the end's. Returns a tensor of shape (T,), 0 wherever the mask is. Raises `ValueError` for
+    another number of advantages.
     """
-    length = mask.shape[0]
+    if len(advantages) != len(tokens) + 1:
+        raise ValueError(
+            f"{len(advantages)} advantages for {len(tokens)} steps: there has to be one for each "
+            "and one for the end, as the estimators give them"
+        )
     ends = torch.tensor(tokens, dtype=torch.long, device=advantages.device)
-    places = torch.arange(length, device=advantages.device)
-    with_end = torch.cat([advantages, advantages.new_zeros(1)])
-    return with_end[torch.searchsorted(ends, places)] * mask.to(advantages)
+    places = torch.arange(mask.shape[0], device=advantages.device)
+    return advantages[torch.searchsorted(ends, places)] * mask.to(advantages)
 
 
 def _members(rewards: StepRewards, groups: Sequence[Hashable]) -> dict[Hashable, list[int]]:
@@ -174,6 +198,15 @@ def _row(rewards: StepRewards, index: int) -> torch.Tensor:
     row = rewards[index]
     assert row is not None
     return row
+
+
+def _end(rewards: StepRewards, index: int, ends: Ends) -> torch.Tensor:
+    return _row(rewards, index).new_tensor(ends[index] if ends else 0.0)
+
+
+def _returns(rewards: StepRewards, index: int, ends: Ends) -> torch.Tensor:
+    """The returns-to-go of a rollout's steps and of its end, (K + 1,)."""
+    return return_to_go(torch.cat([_row(rewards, index), _end(rewards, index, ends)[None]]))
 
 
 def _normalised(values: torch.Tensor) -> torch.Tensor:

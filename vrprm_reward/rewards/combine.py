@@ -30,17 +30,17 @@ class RewardRule(BaseModel):
 
     combination: Combination = "gated"
     """`gated`: if the outcome is right, every step earns process_weight times its credit, and the
-    last one outcome_weight times the outcome on top; if it is wrong (below 0.5), nothing is earned.
+    end outcome_weight times the outcome; if it is wrong (below 0.5), nothing is earned.
     Refuses the credits `centred` and `clip`, under which a right answer could earn less than
     nothing. `sum`: the same whatever the outcome, so that wrong answers are paid for what the
     judge likes in them.
     `process`: no outcome, which policies learn to exploit (PURE, arXiv 2504.15275). `outcome`:
-    only the outcome, at the last step. `ps_grpo`: PS-GRPO's number at the last step, an outcome
-    that is cut where the process scores fall (URSA, arXiv 2501.04686)."""
+    only the outcome, at the end. `ps_grpo`: PS-GRPO's number at the end, an outcome that is cut
+    where the process scores fall (URSA, arXiv 2501.04686)."""
 
-    credit: CreditRule = "min_form"
-    """What a step earns by its probability. The min-form's sum is a weighted mean, close
-    to the smallest: sure steps more hardly raise it, but to leave out a doubtful one does."""
+    credit: CreditRule = "running_min"
+    """What a step earns by its probability. By default all steps together earn the smallest:
+    more sure steps do not raise it, but to leave out a doubtful one does."""
 
     process_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     """Factor of the process part."""
@@ -95,7 +95,7 @@ DEFAULT_ADVANTAGE: Literal["leave_one_out"] = "leave_one_out"
 """The advantage rule that goes with the default rule, in `vrprm_reward.rewards.advantage`."""
 
 _INSTEAD_OF_OWN: Mapping[str, CreditRule] = MappingProxyType(
-    {"leave_one_out": "raw", "process_grpo": "raw", "group_mean": "min_form"}
+    {"leave_one_out": "running_min", "process_grpo": "raw", "group_mean": "running_min"}
 )
 
 
@@ -145,6 +145,10 @@ class RolloutReward:
     detail: str | None = None
     """The reason in a sentence."""
 
+    end: float = 0.0
+    """What the end of a response with steps earns, on top of them: the outcome's part. Not the last
+    step's: whether to write another step is decided after it."""
+
     @property
     def masked(self) -> bool:
         """Whether the rollout is to be left out of the training step and its statistics."""
@@ -152,8 +156,8 @@ class RolloutReward:
 
     @property
     def total(self) -> float:
-        """The sum of the rewards; 0 for a rollout that is left out."""
-        return float(sum(self.rewards))
+        """The sum of the rewards, the end's included; 0 for a rollout that is left out."""
+        return float(sum(self.rewards)) + self.end
 
 
 def rollout_reward(
@@ -173,9 +177,15 @@ def rollout_reward(
         return _masked(score.p_correct, outcome, score.reason, score.detail)
     if rule.needs_outcome and outcome.value is None:
         return _masked(score.p_correct, outcome, f"outcome_{outcome.reason}", outcome.detail)
-    rewards = step_rewards(score.p_correct, outcome, rule)
+    rewards, end = step_rewards(score.p_correct, outcome, rule)
     return RolloutReward(
-        "scored", score.steps, tuple(rewards), score.p_correct, outcome.value, outcome.reason
+        "scored",
+        score.steps,
+        tuple(rewards),
+        score.p_correct,
+        outcome.value,
+        outcome.reason,
+        end=end,
     )
 
 
@@ -193,8 +203,10 @@ def _masked(
     return RolloutReward("unscored_ours", (), (), p_correct, outcome.value, reason, detail)
 
 
-def step_rewards(p_correct: Sequence[float], outcome: Outcome, rule: RewardRule) -> list[float]:
-    """The rewards of K >= 1 steps under a rule.
+def step_rewards(
+    p_correct: Sequence[float], outcome: Outcome, rule: RewardRule
+) -> tuple[list[float], float]:
+    """The rewards of K >= 1 steps under a rule, and what the end earns.
 
     Raises:
         ValueError: no steps, a probability outside [0, 1], or an unknown outcome that is needed.
@@ -203,17 +215,14 @@ def step_rewards(p_correct: Sequence[float], outcome: Outcome, rule: RewardRule)
         raise ValueError("there are no steps to reward: leave unscored rollouts out")
     process = [rule.process_weight * value for value in credit(p_correct, rule.credit)]
     if rule.combination == "process":
-        return process
+        return process, 0.0
     if outcome.value is None:
         raise ValueError(f"the combination {rule.combination!r} needs an outcome")
     nothing = [0.0] * len(p_correct)
     if rule.combination == "ps_grpo":
-        nothing[-1] = rule.outcome_weight * ps_grpo(
-            p_correct, outcome.right, gamma=rule.ps_gamma, rho=rule.ps_rho
-        )
-        return nothing
-    rewards = nothing if rule.combination == "outcome" else process
+        whole = ps_grpo(p_correct, outcome.right, gamma=rule.ps_gamma, rho=rule.ps_rho)
+        return nothing, rule.outcome_weight * whole
     if rule.combination == "gated" and not outcome.right:
-        return nothing
-    rewards[-1] += rule.outcome_weight * outcome.value
-    return rewards
+        return nothing, 0.0
+    end = rule.outcome_weight * outcome.value
+    return (nothing if rule.combination == "outcome" else process), end

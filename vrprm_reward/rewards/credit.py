@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-CreditRule = Literal["raw", "centred", "hard", "own", "min_form", "delta", "clip", "clip_delta"]
+CreditRule = Literal[
+    "raw", "centred", "hard", "own", "running_min", "min_form", "delta", "clip", "clip_delta"
+]
 
 TEMPERATURE = 0.1
 """PURE's temperature of the min-form."""
@@ -49,6 +51,17 @@ def own(p_correct: Sequence[float]) -> list[float]:
     """
     falls = [p - after for p, after in itertools.pairwise(p_correct)]
     return [*falls, *map(float, p_correct[-1:])]
+
+
+def running_min(p_correct: Sequence[float]) -> list[float]:
+    """r_1, then min(r_1 .. r_k) - min(r_1 .. r_{k-1}): by how much step k lowers the least one.
+
+    The sum is the smallest r, as in PURE's min-form (Cheng et al. 2025, arXiv 2504.15275), but what
+    a step earns is settled when it is written. Under the min-form a later step changes what
+    earlier ones have earned, so a return-to-go does not say what going on is worth.
+    """
+    least = [0.0, *itertools.accumulate(map(float, p_correct), min)]
+    return [after - before for before, after in itertools.pairwise(least)]
 
 
 def min_form(p_correct: Sequence[float], temperature: float = TEMPERATURE) -> list[float]:
@@ -94,14 +107,16 @@ RULES: Mapping[CreditRule, Rule] = MappingProxyType(
         "centred": Rule(centred, -1.0),
         "hard": Rule(hard, 0.0),
         "own": Rule(own, -1.0),
+        "running_min": Rule(running_min, 0.0),
         "min_form": Rule(min_form, 0.0),
         "delta": Rule(delta, -1.0),
         "clip": Rule(clip, -ETA),
         "clip_delta": Rule(clip_delta, -ETA),
     }
 )
-"""The rules by name, with the reward of a step that could not be worse: what a response gets that
-made itself unscorable."""
+"""The rules by name, with the reward of a step that could not be worse (under `running_min` of a
+response, since steps take back what was earned before them): what a response gets that made itself
+unscorable."""
 
 
 def credit(p_correct: Sequence[float], rule: CreditRule) -> list[float]:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from vrprm_reward.rewards.answers import answer_part, final_answer, same_text
+from vrprm_reward.rewards.answers import answer_part, final_answer, percentage, text_verdict
 
 MAX_BYTES = 8 * 2**30
 """Address space of a child; what asks for more fails by itself instead of taking the machine."""
@@ -40,21 +40,35 @@ def _load_math() -> Callable[[str, str], float | str]:
 
     def check(response: str, reference: str) -> float | str:
         stated = final_answer(response)
-        if stated is not None and same_text(stated, reference):
-            return 1.0
-        gold = parse(_boxed(reference), parsing_timeout=None)
+        known = None if stated is None else text_verdict(stated, reference)
+        if known is not None:
+            return float(known)
+        gold_percent = percentage(reference)
+        percent = None if stated is None else percentage(stated)
+        sign_may_lack = gold_percent is None or percent is None
+        gold = in_percent(gold_percent, sign_may_lack) if gold_percent else boxed(reference)
         if not gold:
             return "reference_unreadable"
-        answer = parse(answer_part(response), parsing_timeout=None)
+        answer = in_percent(percent, sign_may_lack) if percent else read(answer_part(response))
         if not answer and stated is not None:
-            answer = parse(_boxed(stated), parsing_timeout=None)
+            answer = boxed(stated)
         return float(verify(gold, answer, timeout_seconds=None)) if answer else 0.0
 
+    def read(text: str) -> list[Any]:
+        found: list[Any] = parse(text, parsing_timeout=None)
+        return found
+
+    def boxed(answer: str) -> list[Any]:
+        return read(answer if "\\boxed" in answer else f"\\boxed{{{answer.strip().strip('$')}}}")
+
+    def in_percent(number: str, sign_may_lack: bool) -> list[Any]:
+        """What `number` percent equals. math-verify reads a percentage outside of boxes only."""
+        shares = [found for found in read(f"{number}%") if not isinstance(found, str)]
+        bare = [found for found in read(number) if not isinstance(found, str)]
+        large = [found for found in bare if sign_may_lack and abs(found) >= 1]
+        return [*shares, *large, f"{number}\\%"]
+
     return check
-
-
-def _boxed(answer: str) -> str:
-    return answer if "\\boxed" in answer else f"\\boxed{{{answer.strip().strip('$')}}}"
 
 
 def verdict(function: Callable[[str, str], Any], response: str, reference: str) -> dict[str, Any]:

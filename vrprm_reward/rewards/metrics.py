@@ -16,8 +16,10 @@ def batch_metrics(
 ) -> dict[str, float]:
     """Numbers for a logger, keyed `prefix/...`. Empty for no rollouts.
 
-    Shares are of all rollouts; means of probabilities, steps and rewards are over those that have
-    them, and are left out where none has. A first error is the first step below one half.
+    Shares are of all rollouts: `reason/...` of those without a score, masked or unscorable, by why;
+    `outcome_reason/...` of the scored ones whose outcome has a reason, as when it is off or its
+    check timed out. Means of probabilities, steps and rewards are over those that have them, and
+    are left out where none has. A first error is the first step below one half.
 
     Args:
         rollouts: the rewards of one training batch.
@@ -31,8 +33,12 @@ def batch_metrics(
         "masked_share": sum(r.masked for r in rollouts) / count,
         "unscorable_share": sum(r.status == "unscored_response" for r in rollouts) / count,
     }
-    for reason, times in sorted(Counter(r.reason for r in rollouts if r.reason).items()):
-        found[f"reason/{reason}"] = times / count
+    reasons = Counter(
+        f"{'outcome_reason' if r.status == 'scored' else 'reason'}/{r.reason}"
+        for r in rollouts
+        if r.reason
+    )
+    found |= {name: times / count for name, times in sorted(reasons.items())}
     scored = [r for r in rollouts if r.status == "scored" and r.p_correct]
     if scored:
         found["p_correct/mean"] = fmean(fmean(r.p_correct) for r in scored)

@@ -60,10 +60,12 @@ def load_outcome(
     """A check by name, or around the user's own function.
 
     Args:
-        outcome: `math`: math-verify on the stated final answer (extra `outcome`); `exact`: the
-            stated final answer equals the reference as text; `none`: always unknown;
-            `module:function`: imported and called in a process of its own; or a function, which
-            is called in a thread, or awaited.
+        outcome: `math`: the stated final answer as text where text decides (options, plain words;
+            see `answers.text_verdict`), else by math-verify (extra `outcome`); a percentage
+            equals its hundredth part, and from 1% on its number without the sign too (`50%`
+            equals `0.5` and `50`); `exact`: the stated final answer equals the reference as text;
+            `none`: always unknown; `module:function`: imported and called in a process of its
+            own; or a function, which is called in a thread, or awaited.
         timeout: seconds for one check.
         workers: most processes.
 

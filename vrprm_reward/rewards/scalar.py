@@ -1,6 +1,6 @@
 """One reward for a whole response, for trainers that take no rewards per step."""
 
-import math
+from dataclasses import replace
 
 from vrprm_reward.rewards.aggregate import Aggregation, aggregate
 from vrprm_reward.rewards.combine import (
@@ -9,7 +9,6 @@ from vrprm_reward.rewards.combine import (
     RolloutReward,
     outcome_reward,
     rollout_reward,
-    step_rewards,
 )
 from vrprm_reward.rewards.outcome import Outcome
 from vrprm_reward.types import ProcessScore, Step
@@ -42,7 +41,7 @@ def scalar_reward(
             steps=(Step(text="", start=0, end=0),),
             p_correct=(aggregate(score.p_correct, aggregation),),
         )
-        rewards = rollout_reward(single, outcome, whole).rewards
+        rewards = (rollout_reward(single, outcome, whole).total,)
     return RolloutReward(
         found.status, (), rewards, found.p_correct, found.outcome, found.reason, found.detail
     )
@@ -56,11 +55,8 @@ def split_reward(
     For trainers that have a baseline of their own for a number per response. The parts add up to
     `rollout_reward(...).total`; a masked or unscorable rollout has nothing in the second part.
     """
-    steps = rollout_reward(score, outcome, rule.model_copy(update={"outcome_weight": 0.0}))
-    if steps.status != "scored":
-        return steps, 0.0
-    alone = rule.model_copy(update={"process_weight": 0.0})
-    return steps, math.fsum(step_rewards(score.p_correct, outcome, alone))
+    found = rollout_reward(score, outcome, rule)
+    return replace(found, end=0.0), found.end
 
 
 def split_outcome(outcome: Outcome, rule: RewardRule) -> tuple[RolloutReward, float]:

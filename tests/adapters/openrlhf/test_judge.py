@@ -4,9 +4,10 @@ import pytest
 
 from tests.server.doubles import ScriptedReward, p_of, picture
 from vrprm_openrlhf.errors import RunStopped, UnscoredError
-from vrprm_openrlhf.judge import FEWEST, Judge
+from vrprm_openrlhf.judge import Judge
 from vrprm_openrlhf.reward import _judge_here, reward_func
 from vrprm_openrlhf.settings import Settings
+from vrprm_reward.rewards.masked_share import FEWEST
 from vrprm_reward.types import Problem, Rollout
 
 KEYS = {
@@ -16,6 +17,7 @@ KEYS = {
     "vrprm_min_p",
     "vrprm_steps",
     "vrprm_outcome",
+    "vrprm_outcome_known",
     "vrprm_seconds",
 }
 
@@ -27,8 +29,8 @@ def judge(*, masks=True, rule=None, **values):
     return Judge(settings, masks=masks, reward=ScriptedReward())
 
 
-def ask(asked, *responses):
-    problem = Problem(question="Q?", images=(picture(),), reference_answer="3")
+def ask(asked, *responses, answer="3"):
+    problem = Problem(question="Q?", images=(picture(),), reference_answer=answer)
     rollouts = [Rollout(problem=problem, response=response) for response in responses]
 
     async def all_of_them():
@@ -63,6 +65,32 @@ def test_every_rollout_has_the_same_numbers():
     assert {frozenset(each.numbers()) for each in found} == {frozenset(KEYS)}
     assert [each.numbers()["vrprm_unscored_ours"] for each in found] == [0.0, 1.0, 0.0]
     assert [each.numbers()["vrprm_unscored"] for each in found] == [0.0, 1.0, 1.0]
+
+
+def test_an_outcome_that_is_not_known_is_told_from_a_wrong_one():
+    wrong, right = ask(judge(), "One.", "The answer is 3")
+    (unknown,) = ask(judge(), "One.", answer=None)
+    keys = ("vrprm_outcome", "vrprm_outcome_known")
+    found = [[each.numbers()[key] for key in keys] for each in (wrong, right, unknown)]
+    assert found == [[0.0, 1.0], [1.0, 1.0], [0.0, 0.0]]
+
+
+@pytest.mark.parametrize("mode", ["dense", "scalar"])
+def test_a_masked_rollout_is_filtered_by_its_outcome_and_without_one_by_half(mode):
+    (known,) = ask(judge(mode=mode), "fail: the answer is 3")
+    (unknown,) = ask(judge(mode=mode), "One.", answer=None)
+    missing = judge(mode=mode).unscored("image_missing", "no image")
+    assert [each.reward.masked for each in (known, unknown, missing)] == [True] * 3
+    assert [each.filter_score for each in (known, unknown, missing)] == [1.0, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("mode", ["dense", "scalar"])
+def test_an_outcome_that_is_not_trained_on_is_not_filtered_by(mode):
+    asked = judge(mode=mode, rule={"combination": "process"})
+    found, masked = ask(asked, "One.\n\nThe answer is 3", "fail: the answer is 3")
+    assert found.outcome == masked.outcome == 1.0
+    mean = (p_of("One.") + p_of("The answer is 3")) / 2
+    assert [found.filter_score, masked.filter_score] == [mean, 0.5]
 
 
 def test_without_outcomes_dynamic_filtering_reads_the_reward():

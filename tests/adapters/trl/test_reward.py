@@ -5,6 +5,7 @@ import pytest
 from tests.server.doubles import ScriptedReward, p_of, picture
 from vrprm_reward.errors import EngineError, InputError
 from vrprm_reward.rewards.combine import RewardRule
+from vrprm_reward.rewards.masked_share import FEWEST
 from vrprm_trl import ProcessRewardFunction
 from vrprm_trl.conversation import question_and_images, response_text
 
@@ -85,10 +86,19 @@ def test_it_pickles_and_has_a_name(outcome):
     assert copy.__name__ == "vrprm"
 
 
-def test_a_batch_with_too_many_unscored_completions_stops_the_run():
-    assert call(make(rule=SUM, max_masked_share=0.5), "fail", "One.") == [None, p_of("One.")]
-    with pytest.raises(EngineError, match=r"2 of 3 completions.*engine"):
-        call(make(max_masked_share=0.5), "fail", "One.", "fail")
+def test_a_timeout_in_the_small_batch_of_one_process_stops_nothing():
+    function = make(rule=SUM, max_masked_share=0.2)
+    for _ in range(FEWEST):
+        assert call(function, "One.") == [p_of("One.")]
+    assert call(function, "fail") == [None]
+
+
+def test_too_many_unscored_completions_stop_the_run():
+    function = make(max_masked_share=0.5)
+    for _ in range(FEWEST // 2):
+        call(function, "fail", "One.")
+    with pytest.raises(EngineError, match=r"9 of the last 17 .* max_masked_share = 0\.5.*engine"):
+        call(function, "fail")
 
 
 @pytest.mark.parametrize(
@@ -137,6 +147,22 @@ def test_conversations_are_read_in_every_form_that_trl_has():
     )
     with pytest.raises(InputError, match="2 messages"):
         response_text(completions("A.", "B.")[0] * 2)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("reasoning_content", "There are two.\n\nSo four: 4."),
+        ("thinking", "There are two.\n\nSo four: 4."),
+        ("tool_calls", [{"type": "function", "function": {"name": "count", "arguments": {}}}]),
+    ],
+)
+def test_a_response_that_trl_has_taken_apart_is_refused_with_what_switches_that_off(key, value):
+    message = {"role": "assistant", "content": "4", key: value}
+    with pytest.raises(InputError, match=f"{key}.*response_template = None") as raised:
+        response_text([message])
+    assert "tools" in str(raised.value)
+    assert response_text([message | {key: value[:0]}]) == "4"
 
 
 def test_a_share_that_is_none_is_refused():

@@ -15,13 +15,28 @@ estimate = make_estimator(leave_one_out)
 
 
 def batch():
-    """Two rollouts of one problem, [1, 1, 1, 1] and [1, 0, 0, 0], over eight tokens."""
-    rewards = torch.zeros(2, 8)
-    rewards[0, [1, 3, 5, 6]] = 1.0
-    rewards[1, [0, 2, 4, 6]] = torch.tensor([1.0, Z, Z, Z])
-    mask = torch.ones(2, 8, dtype=torch.long)
-    mask[:, 7] = 0
+    """Two rollouts of one problem, [1, 1, 1, 1] and [1, 0, 0, 0], over eight tokens and a ninth
+    that pads; the eighth ends them and earns nothing."""
+    rewards = torch.zeros(2, 9)
+    rewards[0, [1, 3, 5, 6, 7]] = torch.tensor([1.0, 1.0, 1.0, 1.0, Z])
+    rewards[1, [0, 2, 4, 6, 7]] = torch.tensor([1.0, Z, Z, Z, Z])
+    mask = torch.ones(2, 9, dtype=torch.long)
+    mask[:, 8] = 0
     return rewards, mask
+
+
+def test_what_stands_on_the_last_token_is_the_ends():
+    rewards = torch.tensor([[0.5, 0, Z, 1, 0], [0, 0.5, 1.5, 0, 0], [0, 0, 0.25, 0, 0]])
+    mask = torch.tensor([[1, 1, 1, 1, 0], [1, 1, 1, 0, 0], [1, 1, 1, 0, 0]])
+    found, tokens, ends = step_rewards_of(rewards, mask)
+    # The second was cut off in its second step; the third is rewarded as a whole.
+    assert [row.tolist() for row in found] == [[0.5, 0], [0.5], [0.25]]
+    assert (tokens, ends) == ([[0, 2], [1], [2]], [1.0, 1.5, 0.0])
+    advantages, _ = estimate(rewards, mask, index=["a"] * 3)
+    # Returns-to-go 1.5, 1, 1; 2, 1.5; 0.25, and 0 behind it.
+    assert advantages[0].tolist() == [0.375, 0.25, 0.25, 0.25, 0]
+    assert advantages[1].tolist() == [1.125, 1.125, 1.0, 0, 0]
+    assert advantages[2].tolist() == [-1.5, -1.5, -1.5, 0, 0]
 
 
 def test_same_step_by_hand_on_tokens():
@@ -40,21 +55,22 @@ def test_same_step_by_hand_on_tokens():
 def test_the_default_by_hand_on_tokens():
     rewards, mask = batch()
     advantages, returns = estimate(rewards, mask, index=["a", "a"])
-    assert advantages[0].tolist() == [3, 3, 3, 3, 2, 2, 1, 0]
-    assert advantages[1].tolist() == [-3, -3, -3, -2, -2, -1, -1, 0]
+    assert advantages[0].tolist() == [3, 3, 3, 3, 2, 2, 1, 0, 0]
+    assert advantages[1].tolist() == [-3, -3, -3, -2, -2, -1, -1, 0, 0]
     assert torch.equal(advantages, returns)
 
 
 def test_steps_of_value_zero_are_steps():
-    rewards, tokens = step_rewards_of(*batch())
+    rewards, tokens, ends = step_rewards_of(*batch())
     assert [row.tolist() for row in rewards] == [[1, 1, 1, 1], [1, 0, 0, 0]]
     assert tokens == [[1, 3, 5, 6], [0, 2, 4, 6]]
+    assert ends == [0, 0]
 
 
 def test_a_masked_row_gets_nothing_and_stays_out_of_the_statistics(caplog):
     rewards, mask = batch()
-    rewards = torch.cat([rewards, torch.zeros(1, 8)])
-    mask = torch.cat([mask, torch.ones(1, 8, dtype=torch.long)])
+    rewards = torch.cat([rewards, torch.zeros(1, 9)])
+    mask = torch.cat([mask, torch.ones(1, 9, dtype=torch.long)])
     config = {"vrprm": {"max_masked_share": 0.5}}
     with caplog.at_level(logging.WARNING):
         advantages, _ = estimate(rewards, mask, index=["a"] * 3, config=config)
@@ -66,7 +82,11 @@ def test_a_masked_row_gets_nothing_and_stays_out_of_the_statistics(caplog):
 def test_too_many_masked_rows_stop_the_run_with_a_number():
     rewards, mask = batch()
     rewards[1] = 0
-    with pytest.raises(MaskedShareError, match=r"1 of 2 rollouts.*max_masked_share = 0\.2"):
+    with pytest.raises(
+        MaskedShareError,
+        match=r"1 of 2 rollouts.*share of 0\.5.*max_masked_share = 0\.2.*'a rollout has no score "
+        r"\(REASON\)'.*outcome_no_reference.*combination=process.*server_\*.*/ready and /metrics",
+    ):
         estimate(rewards, mask, index=["a", "a"])
     everything = {"vrprm": {"max_masked_share": 1.0}}
     assert not estimate(rewards * 0, mask, index=["a", "a"], config=everything)[0].any()
@@ -74,8 +94,8 @@ def test_too_many_masked_rows_stop_the_run_with_a_number():
 
 def test_verls_padding_rows_are_neither_masked_nor_counted():
     rewards, mask = batch()
-    rewards = torch.cat([rewards, torch.zeros(6, 8)])
-    mask = torch.cat([mask, torch.zeros(6, 8, dtype=torch.long)])
+    rewards = torch.cat([rewards, torch.zeros(6, 9)])
+    mask = torch.cat([mask, torch.zeros(6, 9, dtype=torch.long)])
     index = ["a", "a"] + [f"pad{i}" for i in range(6)]
     advantages, _ = estimate(rewards, mask, index=index)
     assert torch.equal(advantages[:2], estimate(*batch(), index=["a", "a"])[0])

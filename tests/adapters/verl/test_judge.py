@@ -5,6 +5,7 @@ import logging
 from collections import UserList
 from types import MappingProxyType
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -83,11 +84,11 @@ def judged(tokenizer):
 def test_a_rollout_is_scored_rewarded_and_placed(judged, tokenizer):
     reward = Scripted(0.9, 0.6)
     row = judged(reward)
-    assert row.reward.rewards == (0.9, 1.6)
+    assert (row.reward.rewards, row.reward.end) == ((0.9, 0.6), 1.0)
     assert row.reward.outcome == 1.0
     ids = tokenizer.encode(RESPONSE, add_special_tokens=False)
     assert row.belongs_to(ids)
-    assert row.tokens[-1] == len(ids) - 1
+    assert row.tokens[-1] == row.last == len(ids) - 1
     (rollout,) = reward.asked
     assert rollout.problem.question == "<image>How many?"
     assert rollout.problem.images == (IMAGE,)
@@ -157,7 +158,57 @@ def test_validation_rows_are_rewarded_by_their_outcome_alone(judged):
     assert row.extra_info()["acc"] == 1.0
     assert reward.asked == []
     full = judged(reward, extra_info={"split": "test"}, settings={"validation": "full"})
-    assert (full.reward.rewards, full.validation) == ((0.9, 1.6), False)
+    assert (full.reward.rewards, full.reward.end, full.validation) == ((0.9, 0.6), 1.0, False)
+
+
+NO_OUTCOME = {"combination": "process", "outcome": "none"}
+
+
+@pytest.mark.parametrize(
+    ("truth", "settings", "outcome"),
+    [
+        (None, NO_OUTCOME, None),
+        ("3", NO_OUTCOME, None),
+        (None, {"combination": "process"}, None),
+        (["3"], {"combination": "process"}, None),
+        ("3", {"combination": "process"}, 1.0),
+    ],
+)
+def test_a_validation_row_without_outcome_shows_its_process_scores_where_they_are_the_rule(
+    judged, caplog, truth, settings, outcome
+):
+    row = judged(Scripted(0.9, 0.6), truth=truth, settings=settings, extra_info={"split": "test"})
+    assert (row.reward.masked, row.reward.outcome) == (False, outcome)
+    assert row.extra_info()["score"] == pytest.approx(1.5 if outcome is None else 1.0)
+    assert row.validation == (outcome is not None)
+    assert "has no score" not in caplog.text
+
+
+def test_a_validation_row_without_outcome_is_masked_where_the_rule_needs_one(judged):
+    row = judged(Scripted(0.9, 0.6), truth=None, extra_info={"split": "test"})
+    assert (row.reward.reason, row.validation) == ("outcome_no_reference", True)
+
+
+def test_the_split_whose_rows_are_not_judged_is_told_once(tokenizer, caplog):
+    ids = tokenizer.encode(RESPONSE, add_special_tokens=False)
+
+    def told(**settings):
+        caplog.clear()
+        judge = Judge(RewardSettings(outcome="exact", **settings), tokenizer, Scripted(0.9, 0.6))
+
+        async def rows():
+            for split in ("train", "validation", "validation", "test"):
+                extra = {"split": split}
+                await judge.row(Sample(ids, (PROMPT,), [1] * len(ids), extra, {"ground_truth": 3}))
+
+        asyncio.run(rows())
+        return [record.getMessage() for record in caplog.records]
+
+    first, second = told()
+    assert "extra_info.split is 'validation'" in first
+    assert "+reward.vrprm.validation=full" in first
+    assert "extra_info.split is 'test'" in second
+    assert told(validation="full") == told(combination="outcome") == []
 
 
 def test_the_rule_outcome_never_asks_the_judge(judged):
@@ -170,6 +221,17 @@ def test_without_a_ground_truth_the_row_is_masked_where_the_rule_needs_one(judge
     assert judged(Scripted(0.9, 0.6), truth=None).reward.reason == "outcome_no_reference"
     row = judged(Scripted(0.9, 0.6), truth=None, settings={"combination": "process"})
     assert row.reward.rewards == (0.9, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("truth", "kind"), [(["3"], "list"), ({"answer": "3"}, "dict"), (np.array(["3"]), "ndarray")]
+)
+def test_a_ground_truth_of_several_parts_is_named_as_what_it_is(judged, truth, kind):
+    reward = judged(Scripted(0.9, 0.6), truth=truth).reward
+    assert (reward.masked, reward.reason) == (True, "outcome_reference_unreadable")
+    assert f"ground_truth is a {kind}" in reward.detail
+    assert "outcome=custom_reward_function" in reward.detail
+    assert judged(Scripted(0.9, 0.6), truth=truth, settings=NO_OUTCOME).reward.reason == "off"
 
 
 @pytest.mark.parametrize("answer", [0.5, {"score": 0.2, "acc": 0.5}])
@@ -204,7 +266,7 @@ def test_verls_own_function_can_decide_the_outcome(judged, answer):
 def test_several_turns_without_a_mask_are_masked_rather_than_judged_as_one(judged, tokenizer):
     turns = "one<|im_end|>\n<|im_start|>user\ntool<|im_end|>\n<|im_start|>assistant\ntwo"
     assert "agent loops" in judged(Scripted(0.9), turns, mask=None).reward.detail
-    assert judged(Scripted(0.9, 0.6), mask=None).reward.rewards == (0.9, 1.6)
+    assert judged(Scripted(0.9, 0.6), mask=None).reward.rewards == (0.9, 0.6)
 
 
 def test_a_note_on_the_prompt_says_what_verl_leaves_out(judged, tokenizer):

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from vrprm_reward.errors import InputError, MissingImageError
-from vrprm_verl.prompt import ground_truth_of, note_of, problem_of, reference_of
+from vrprm_verl.prompt import ground_truth_of, note_of, problem_of, reference_of, why_unreadable
 
 RED = Image.new("RGB", (8, 8), "red")
 BLUE = Image.new("RGB", (8, 8), "blue")
@@ -77,6 +77,7 @@ def test_videos_are_refused_by_name():
 def test_a_reference_is_a_text_or_unknown(column, truth, reference):
     assert ground_truth_of(column) == truth
     assert reference_of(truth) == reference
+    assert (why_unreadable(truth, "math") is None) == (reference is not None or truth is None)
 
 
 def test_a_note_is_read_from_the_first_message_only_if_it_is_one():

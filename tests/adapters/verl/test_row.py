@@ -56,8 +56,18 @@ def test_a_row_that_earned_nothing_is_told_from_a_masked_one_where_verl_places_i
     assert [row.scalar for row in ROWS] == [0.5, VISIBLE_ZERO, 0.0, 0.5]
     wrong = Row(scored((0.0, 0.0), outcome=0.0), (1, 3), 7, 0.5)
     assert (wrong.scalar, wrong.extra_info()["score"]) == (VISIBLE_ZERO, 0.0)
-    (rewards,), (tokens,) = step_rewards_of(wrong.dense(5)[None], torch.ones(1, 5))
-    assert (rewards.tolist(), tokens) == ([0.0, 0.0], [1, 3])
+    (rewards,), (tokens,), (end,) = step_rewards_of(wrong.dense(5)[None], torch.ones(1, 5))
+    assert (rewards.tolist(), tokens, end) == ([0.0, 0.0], [1, 3], 0.0)
+
+
+def test_what_the_end_earns_stands_on_the_last_token():
+    reward = RolloutReward("scored", (), (0.5, 0.0), (0.9, 0.0), 1.0, end=1.0)
+    row = Row(reward, (1, 3), 7, 0.5, last=4)
+    copy = Row.from_json(row.to_json())
+    assert (copy.reward.end, copy.last, copy.scalar) == (1.0, 4, 1.5)
+    assert copy.dense(6).tolist() == pytest.approx([0, 0.5, 0, VISIBLE_ZERO, 1, 0])
+    # A response that was cut off in its last step has one token for both.
+    assert Row(reward, (1, 3), 7, 0.5, last=3).dense(6).tolist() == [0, 0.5, 0, 1, 0, 0]
 
 
 def test_a_row_knows_the_tokens_that_were_judged():

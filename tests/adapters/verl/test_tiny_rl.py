@@ -11,13 +11,13 @@ from examples.tiny_rl.learning import token_advantages
 from examples.tiny_rl.sampling import Response
 from vrprm_reward.process_reward import DEMO_FOLDER
 from vrprm_reward.rewards.advantage import ESTIMATORS
-from vrprm_reward.rewards.align import last_tokens, place
+from vrprm_reward.rewards.align import last_tokens
 from vrprm_reward.rewards.combine import outcome_reward, rollout_reward
 from vrprm_reward.rewards.outcome import Outcome
 from vrprm_reward.steps import split_steps
 from vrprm_reward.types import ProcessScore
 from vrprm_verl.estimators import make_estimator
-from vrprm_verl.row import VISIBLE_ZERO
+from vrprm_verl.row import Row
 
 TEXTS = (
     "The number of reds is two.\nThe answer is two.",
@@ -56,10 +56,10 @@ def test_token_advantages_are_those_that_verl_gets_from_this_projects_estimators
     length = found.shape[1]
     rows = []
     for reward, one in zip(rewards, responses, strict=True):
-        places = [len(one.ids) - 1]
+        places = (len(one.ids) - 1,)
         if reward.steps:
-            places = last_tokens(one.ids, tokenizer, one.text, reward.steps)
-        rows.append(place(reward.rewards, places, length, visible_zero=VISIBLE_ZERO))
+            places = tuple(last_tokens(one.ids, tokenizer, one.text, reward.steps))
+        rows.append(Row(reward, places, 0, 0.0, last=len(one.ids) - 1).dense(length))
     mask = torch.tensor([[i < len(r.ids) for i in range(length)] for r in responses]).float()
     wanted, _ = make_estimator(ESTIMATORS[arm.estimator])(torch.stack(rows), mask, groups, {})
     assert torch.allclose(found, wanted, atol=1e-6)

@@ -44,7 +44,7 @@ def test_which_arms_pay_a_wrong_answer_for_its_steps():
         "process": {
             "dense", "process_grpo", "raw_sum", "min_form", "dense_shuffled", "dense_random",
         },
-        "gated": {"gated_min_form", "outcome_gated_dense", "gated"},
+        "gated": {"gated_running_min", "gated_min_form", "outcome_gated_dense", "gated"},
         "outcome": {"outcome", "outcome_end_apart"},
         "ps_grpo": {"ps_grpo"},
     }  # fmt: skip

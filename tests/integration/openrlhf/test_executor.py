@@ -210,7 +210,7 @@ def test_from_a_rollout_to_its_advantages(settings, patched, cases, direct):
         for row in batch.advantages * batch.action_mask
     ]
     rule = RewardRule(combination="process")
-    rewards = [torch.tensor(step_rewards(s.p_correct, Outcome(None), rule)) for s in direct]
+    rewards = [torch.tensor(step_rewards(s.p_correct, Outcome(None), rule)[0]) for s in direct]
     by_hand = leave_one_out(rewards, [0, 0, 0, 1, 1, 1])
     for row, advantages, output in zip(found, by_hand, outputs, strict=True):
         mask = torch.zeros(len(row))

@@ -18,9 +18,9 @@ from tests.server.doubles import PICTURE, served_process
 from vrprm_openrlhf.data import Columns, open_output, prepared_row
 from vrprm_openrlhf.errors import RunStopped, UnscoredError
 from vrprm_openrlhf.executor import AgentExecutor
-from vrprm_openrlhf.judge import FEWEST
 from vrprm_openrlhf.missing_reward import _checked
 from vrprm_reward.images import ImageSettings
+from vrprm_reward.rewards.masked_share import FEWEST
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ def step_ends(tokenizer: Any, ids: Sequence[int], ends: Sequence[int]) -> list[i
 def expected_rewards(
     url: str, tokenizer: Any, ids: Sequence[int], image: Image.Image, question: str, answer: str
 ) -> tuple[torch.Tensor, list[int]]:
-    """Dense rewards, and the tokens on which steps end.
+    """Dense rewards, and the tokens on which steps end. The last token of all ends the response.
 
     Under combination=sum, credit=raw and outcome=exact.
 
@@ -39,7 +39,7 @@ def expected_rewards(
     tokens = step_ends(tokenizer, ids, [step.end for step in score.steps])
     for token, p in zip(tokens, score.p_correct, strict=True):
         dense[token] += p
-    dense[tokens[-1]] += float(f"answer is {answer}." in text)
+    dense[-1] += float(f"answer is {answer}." in text)
     return dense, tokens
 
 
@@ -49,10 +49,11 @@ def expected_advantages(
     rewards: Sequence[torch.Tensor],
     ends: Sequence[list[int]],
 ) -> list[torch.Tensor]:
-    """Leave-one-out return-to-go of groups of two, token by token; 0 behind the last step."""
+    """Leave-one-out return-to-go of groups of two, token by token; the end is one step more, and
+    is what a response that is over counts with."""
     returns = []
     for dense, tokens in zip(rewards, ends, strict=True):
-        values = [float(dense[token]) for token in tokens]
+        values = [float(dense[token]) for token in (*tokens, len(dense) - 1)]
         returns.append([sum(values[k:]) for k in range(len(values))])
     found = []
     for index, length in enumerate(lengths):
@@ -60,8 +61,8 @@ def expected_advantages(
         row = []
         for token in range(length):
             step = sum(end < token for end in ends[index])
-            baseline = returns[other][step] if step < len(returns[other]) else 0.0
-            row.append(returns[index][step] - baseline if step < len(ends[index]) else 0.0)
+            baseline = returns[other][min(step, len(returns[other]) - 1)]
+            row.append(returns[index][step] - baseline)
         found.append(torch.tensor(row))
     return found
 

@@ -46,7 +46,8 @@ def test_a_wrong_answer_is_told_from_a_masked_row_and_pushed_down(run, config, s
     )
     first = {}
     for uid, info, row, rewards, advantages in found:
-        assert rewards.nonzero().flatten().tolist() == row["tokens"]
+        assert rewards.nonzero().flatten().tolist() == [*row["tokens"], row["last"]]
+        assert float(rewards[row["last"]]) == pytest.approx(info["acc"])
         assert (info["vrprm_masked"], info["score"] == 0) == (0, info["acc"] == 0)
         first[uid, info["acc"]] = rewards.sum().item(), advantages[0].item()
     for uid in ("problem0", "problem1"):

@@ -105,7 +105,7 @@ def test_a_bad_image_masks_its_row_and_no_other(found):
     assert info["vrprm_masked"] == 1
     rewards, info, row = row_of(found, "good")
     assert (row["status"], row["outcome"]) == ("scored", 1.0)
-    assert len(rewards.nonzero()) == 2
+    assert len(rewards.nonzero()) == 3
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ def test_a_reward_manager_refuses_a_credit_that_its_estimator_misreads():
             "algorithm": {"adv_estimator": "vrprm_group_mean"},
         }
     )
-    with pytest.raises(InputError, match=r"'own' is made for .* set credit=min_form"):
+    with pytest.raises(InputError, match=r"'own' is made for .* set credit=running_min"):
         VRPRMRewardManager(config, SimpleNamespace())
 
 

@@ -69,7 +69,7 @@ def test_only_the_policys_own_tokens_are_rewarded(run, shapes, tmp_path):
     assert row["status"] == "scored", row
     assert len(row["p_correct"]) == 3  # looking closer with its call, and the two of the answer
     assert row["outcome"] == 1.0
-    assert rewards.nonzero().flatten().tolist() == row["tokens"]
+    assert rewards.nonzero().flatten().tolist() == [*row["tokens"], row["last"]]
     assert not (rewards * (1 - mask)).any()
     advantages = run.advantages(batch)[0]
     assert torch.equal(advantages * (1 - mask), torch.zeros_like(advantages))
