@@ -3,6 +3,7 @@
 import functools
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -59,6 +60,7 @@ def load_process_reward(
     keep_scores: int = 0,
     local: LocalOptions = DEFAULT_OPTIONS,
     openai: OpenAIOptions = DEFAULT_OPENAI_OPTIONS,
+    thinking: bool = False,
 ) -> LoadedReward:
     """A process reward by name.
 
@@ -74,17 +76,24 @@ def load_process_reward(
         keep_scores: how many finished scores are kept for rollouts that come again.
         openai: options of the engine that asks OpenAI-compatible servers.
         local: options of the in-process engine (`vrprm_reward.engines.local.options`).
+        thinking: whether a `vrprm-reward serve` is asked for what the model wrote before it judged;
+            models that are spoken to from here always give it.
 
     Returns:
         An object whose model is loaded on first use (or by asking for its `engine`).
 
     Raises:
+        InputError: the name is no place that is known, or it is that of a server and something is
+            given that the server settles itself.
         ProfileError: the profile cannot be used.
         MissingExtraError: torch or transformers is not installed.
     """
     place = str(name)
-    if place.startswith(("http://", "https://")):
-        return _remote(place, profile, steps, images)
+    if is_reward_server(place):
+        _check_remote(place, profile, steps, schedule, local)
+        from vrprm_reward.client import RemoteProcessReward
+
+        return RemoteProcessReward(place, images=images, thinking=thinking)
     over_http = place.startswith(_OPENAI_SCHEMES)
     if "://" in place and not over_http:
         raise InputError(
@@ -125,18 +134,30 @@ def _warn_of_packaged_wording(checkpoint: str, profile: str) -> None:
     )
 
 
-def _remote(
-    url: str, profile: object, steps: StepSettings | Splitter, images: ImageSettings
-) -> LoadedReward:
-    """A `vrprm-reward serve`, which has settled profile and steps itself."""
+def is_reward_server(name: str) -> bool:
+    """Whether `load_process_reward` takes a name for the URL of a `vrprm-reward serve`."""
+    return name.startswith(("http://", "https://"))
+
+
+def _check_remote(
+    url: str,
+    profile: object,
+    steps: StepSettings | Splitter,
+    schedule: Schedule,
+    local: LocalOptions,
+) -> None:
+    """See that nothing is asked for that a server has settled itself. Raises `InputError`."""
     if profile is not None or steps != StepSettings():
         raise InputError(
             f"{url!r} is a reward server: it has its own profile and its own way to divide "
             "responses; leave profile and steps out, and set them where the server is started"
         )
-    from vrprm_reward.client import RemoteProcessReward
-
-    return RemoteProcessReward(url, images=images)
+    # The commands record passes wherever there is a GPU, and nobody asked them to.
+    if schedule != "auto" or replace(local, cuda_graphs=False) != DEFAULT_OPTIONS:
+        raise InputError(
+            f"{url!r} is a reward server: device, dtype, schedule and pass tokens are those of its "
+            "model; leave them out, and set them where the server is started"
+        )
 
 
 def _make_local_engine(name: str, *, template: str, options: LocalOptions) -> "Engine":

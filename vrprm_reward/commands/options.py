@@ -18,7 +18,7 @@ from vrprm_reward.jobs.job import JobSettings, OfflineJob
 from vrprm_reward.jobs.keys import checkpoint_fingerprint
 from vrprm_reward.jobs.outputs import json_line
 from vrprm_reward.jobs.source import STANDARD_STREAM, Shard
-from vrprm_reward.process_reward import DEMO, DEMO_FOLDER, ProcessReward
+from vrprm_reward.process_reward import DEMO, DEMO_FOLDER, ProcessReward, is_reward_server
 from vrprm_reward.report.terminal import open_console
 from vrprm_reward.scoring.profile import Profile, builtin_profiles
 from vrprm_reward.scoring.schedule import Schedule
@@ -27,6 +27,9 @@ from vrprm_reward.steps import StepPart, StepRule, StepSettings
 DEMO_NOTE = (
     "Scored by the packaged demo model: it knows only its own world of drawn shapes (see README)."
 )
+
+CONNECT_SECONDS = 10.0
+"""How long a reward server may take to be connected to before a job begins."""
 
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
 
@@ -129,7 +132,10 @@ class ModelChoice:
 
     def arguments(self, images: ImageSettings) -> dict[str, Any]:
         """What `load_process_reward` is given beside the model's name."""
+        # Records have the thinking, and so has what is kept, whether or not it is printed.
+        asked = {"thinking": True} if is_reward_server(self.model) else {}
         return {
+            **asked,
             "profile": self.profile,
             "steps": self.steps,
             "images": images,
@@ -138,7 +144,15 @@ class ModelChoice:
         }
 
     def asker(self, reward: ProcessReward) -> str:
-        """All that decides a score beside the rollout: checkpoint, profile, steps, numeric type."""
+        """All that decides a score beside the rollout: checkpoint, profile, steps, numeric type.
+
+        Of a reward server only its URL is known. It is called on here, before anything is scored.
+
+        Raises:
+            InputError: there is no server at the URL.
+        """
+        if is_reward_server(self.model):
+            _call_on(self.model)
         profile = getattr(reward, "profile", None)
         words = profile.model_dump_json() if isinstance(profile, Profile) else ""
         folder = str(DEMO_FOLDER) if self.model == DEMO else self.model
@@ -154,12 +168,36 @@ def profile_name(reward: ProcessReward) -> str | None:
 
 def check_reference_use(reward: ProcessReward, *, wanted: bool) -> None:
     """See that a wish to show reference answers can be fulfilled. Raises `InputError`."""
+    if not wanted:
+        return
     profile = getattr(reward, "profile", None)
-    if wanted and isinstance(profile, Profile) and not profile.show_reference:
+    if not isinstance(profile, Profile):
+        raise InputError(
+            "a reward server does not say whether its profile shows reference answers: leave "
+            "--show-reference out, or score without that server, by --model PATH or openai+http://"
+            "HOST:PORT/v1 and a profile with show_reference = true"
+        )
+    if not profile.show_reference:
         raise InputError(
             f"the profile {profile.name!r} never shows reference answers: leave --show-reference "
             "out, or pass a profile with show_reference = true"
         )
+
+
+def _call_on(url: str) -> None:
+    """See that something answers at a URL. Raises `InputError`."""
+    import httpx2
+
+    try:
+        httpx2.get(f"{url.rstrip('/')}/health", timeout=CONNECT_SECONDS)
+    except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+        raise InputError(
+            f"no reward server can be reached at {url} ({type(error).__name__}: {error}): start "
+            "it, or correct --model; finished work, if there is any, is kept"
+        ) from error
+    except httpx2.TransportError:
+        # Something is there; whoever scores tries again, and says in the end what is wrong.
+        pass
 
 
 def close(used: object) -> None:

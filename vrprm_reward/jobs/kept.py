@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from vrprm_reward.errors import EngineError
 from vrprm_reward.images import ImageSettings
 from vrprm_reward.jobs.journal import Journal
 from vrprm_reward.jobs.keys import rollout_key
@@ -16,6 +17,11 @@ from vrprm_reward.process_reward import ProcessReward
 from vrprm_reward.types import ProcessScore, Rollout
 
 _Flight = Future[ProcessScore]
+
+MOST_TIMEOUTS = 16
+"""So many rollouts in a row without an answer in time are the server's doing, not their own."""
+
+_UNREACHABLE, _TIMEOUT = "server_unreachable", "server_timeout"
 
 
 class KeptReward:
@@ -26,6 +32,11 @@ class KeptReward:
     keeps that status for the rest of the job and is tried again when the job is started again.
     May be used by several threads and coroutines; what one of them is asking for, the others
     wait for.
+
+    A server that is gone ends the job, instead of leaving all that follows unscored: nothing of
+    a call is kept when none of its rollouts was answered and the server could not be reached, or
+    let `MOST_TIMEOUTS` in a row time out. A lone timeout may be the rollout's own doing, and would
+    end the job again each time that it goes on.
 
     Args:
         reward: who is asked.
@@ -44,6 +55,7 @@ class KeptReward:
         self._lock = threading.Lock()
         self._in_flight: dict[bytes, _Flight] = {}
         self._calls = 0
+        self._timeouts = 0
         self._since = 0.0
         self.computed = 0
         """Rollouts that the process reward was asked for."""
@@ -51,7 +63,11 @@ class KeptReward:
         """How long it was at work."""
 
     def score(self, rollouts: Sequence[Rollout]) -> list[ProcessScore]:
-        """Scores in the order of the rollouts."""
+        """Scores in the order of the rollouts.
+
+        Raises:
+            EngineError: the server that is asked is gone.
+        """
         task = self._look_up(rollouts)
         with self._flying(task):
             if task.mine:
@@ -105,6 +121,7 @@ class KeptReward:
 
     def _keep(self, task: "_Task", scores: Sequence[ProcessScore]) -> None:
         new = dict(zip(task.mine, scores, strict=True))
+        self._check_server(scores)
         ours = [key for key, score in new.items() if score.status == "unscored_ours"]
         # By json, which unlike pydantic can write half a surrogate pair of a model's thinking.
         texts = {key: json.dumps(score.model_dump(mode="python")) for key, score in new.items()}
@@ -114,6 +131,32 @@ class KeptReward:
             flight.set_result(new[key])
         with self._lock:
             self.computed += len(new)
+
+    def _check_server(self, scores: Sequence[ProcessScore]) -> None:
+        """See that somebody answers. Raises `EngineError`."""
+        silent = [score for score in scores if score.reason in (_UNREACHABLE, _TIMEOUT)]
+        answered = any(map(_is_answer, scores))
+        with self._lock:
+            self._timeouts = 0 if answered else self._timeouts + len(silent)
+            late = self._timeouts >= MOST_TIMEOUTS
+        gone = any(score.reason == _UNREACHABLE for score in silent)
+        if silent and not answered and (gone or late):
+            goes_on = (
+                "give the same command again"
+                if self._journal.path is None
+                else "the same command goes on from the finished work, which is kept"
+            )
+            raise EngineError(
+                f"the server no longer scores ({silent[0].detail}): when it is up again, {goes_on}"
+            )
+
+
+def _is_answer(score: ProcessScore) -> bool:
+    """Whether somebody has judged; images and empty responses are seen to without a server."""
+    if score.status == "unscored_ours":
+        reason = score.reason or ""
+        return reason not in (_UNREACHABLE, _TIMEOUT) and not reason.startswith("image")
+    return score.scored
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ def examine():
     """`examine_config` under a verl that is but a version."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "verl", types.SimpleNamespace(__version__="0.9.1"))
-        patch.delitem(sys.modules, "vrprm_verl.doctor", raising=False)
-        doctor = importlib.import_module("vrprm_verl.doctor")
+        patch.delitem(sys.modules, "vrprm_verl.doctor_config", raising=False)
+        doctor = importlib.import_module("vrprm_verl.doctor_config")
 
         def found(estimator="vrprm_leave_one_out", files=(), **settings):
             findings = doctor.examine_config(
@@ -35,7 +35,7 @@ def examine():
 
         yield found
         # Others ask what happens where there is no verl.
-        del sys.modules["vrprm_verl.doctor"]
+        del sys.modules["vrprm_verl.doctor_config"]
 
 
 @pytest.mark.parametrize("combination", ["outcome", "ps_grpo"])

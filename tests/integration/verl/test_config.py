@@ -32,7 +32,7 @@ def inline():
 
 def examined(config):
     """What `doctor` says of a composed configuration, but for a server that is not there."""
-    from vrprm_verl.doctor import examine_config
+    from vrprm_verl.doctor_config import examine_config
 
     findings = examine_config(OmegaConf.to_container(config, resolve=False))
     return [f for f in findings if not f.ok and "cannot be reached" not in f.detail]
@@ -70,7 +70,7 @@ def test_the_example_script_composes_and_doctor_finds_nothing_wrong(mode):
 
 def test_doctor_names_verls_estimators_that_the_v1_trainer_cannot_run():
     from tests.integration.verl.harness import config_of
-    from vrprm_verl.doctor import V0_ONLY
+    from vrprm_verl.doctor_config import V0_ONLY
 
     for name in V0_ONLY:
         v1, v0 = (

@@ -162,7 +162,7 @@ def test_doctor_says_what_to_export_where_nothing_is_loaded_and_names_every_wron
     ],
 )
 def test_doctor_finds_rules_that_do_not_fit_and_groups_of_one(algorithm, rollout, what, says):
-    from vrprm_verl.doctor import examine_config
+    from vrprm_verl.doctor_config import examine_config
 
     found = examine_config(
         {
