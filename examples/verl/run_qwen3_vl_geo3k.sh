@@ -64,8 +64,8 @@ args=(
   reward.reward_manager.name=vrprm
   # CPU processes that score rollouts as they finish.
   reward.num_workers=8
-  # Where the final answer is right, each step earns its share of the response's weakest
-  # probability, and the answer 1; where it is wrong, nothing is earned.
+  # Where the final answer is right, the first step earns its probability, every other one what it
+  # takes from the weakest so far, and the end 1; where it is wrong, nothing is earned.
   +reward.vrprm.combination=gated
   +reward.vrprm.credit=running_min
   # Final answers are compared by math-verify (pip install 'vrprm-reward[verl]').
