@@ -75,6 +75,12 @@ def test_bytes_of_an_image_are_written_as_a_data_url() -> None:
     assert url == f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
+@pytest.mark.parametrize("data", [b"not an image", PNG[:8] + b"\0" * 40, b""])
+def test_bytes_that_are_no_image_end_no_job(data: bytes) -> None:
+    kind = "image/png" if data.startswith(PNG[:8]) else "application/octet-stream"
+    assert image_reference(data).startswith(f"data:{kind};base64,")
+
+
 def test_a_cut_file_is_said_so(folder: Path) -> None:
     path = write(folder / "rows.parquet", ROW)
     path.write_bytes(path.read_bytes()[:-20])

@@ -207,6 +207,9 @@ class TestSeveralCandidates:
         problem = Problem(question="?", images=("data:image/png;base64," + "A" * 5000,))
         row = Row(line=1, id=1, rollout=Rollout(problem=problem, response="x"))
         assert "image in the row (5,022 characters)" in self.shown((row, scored(0.9)))
+        problem = Problem(question="?", images=(b"\x89PNG" + bytes(96),))
+        row = Row(line=1, id=1, rollout=Rollout(problem=problem, response="x"))
+        assert "image in the row (100 bytes)" in self.shown((row, scored(0.9)))
 
 
 class TestPieces:

@@ -27,6 +27,12 @@ _FORMATS: dict[ImageFormat, tuple[re.Pattern[bytes], Callable[[io.BytesIO], Imag
 }
 
 
+def format_of(data: bytes) -> str | None:
+    """Pillow's name of the format, told by the first bytes alone; None for an unknown one."""
+    signatures = ((kind, signature) for kind, (signature, _) in _FORMATS.items())
+    return next((kind for kind, signature in signatures if signature.match(data)), None)
+
+
 @contextlib.contextmanager
 def opened_image(
     source: str | os.PathLike[str] | bytes, settings: ImageSettings
@@ -60,12 +66,10 @@ def _with_header_read(data: bytes, name: str, settings: ImageSettings) -> ImageF
     The classes are called directly because `Image.open` issues its warning about large images
     before the size can be seen here, and warnings cannot be held back for one thread only.
     """
-    for kind, (signature, open_file) in _FORMATS.items():
-        if signature.match(data):
-            if kind not in settings.formats:
-                break
-            with decoding(name):
-                return open_file(io.BytesIO(data))
+    kind = format_of(data)
+    if kind is not None and kind in settings.formats:
+        with decoding(name):
+            return _FORMATS[kind][1](io.BytesIO(data))
     raise ImageFormatError(
         f"{name} is not an image of an allowed format ({', '.join(settings.formats)}): check what "
         "it holds, or save it as a PNG"

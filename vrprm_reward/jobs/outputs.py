@@ -2,7 +2,6 @@
 
 import base64
 import contextlib
-import io
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from vrprm_reward.errors import InputError
+from vrprm_reward.images.files import format_of
 from vrprm_reward.jobs.parquet import PARQUET, check_parquet, jsonl_to_parquet
 from vrprm_reward.jobs.rows import Row
 from vrprm_reward.types import ImageSource, ProcessScore
@@ -92,7 +92,8 @@ def image_reference(
         base: the folder from which it shall start. None: the path stays as it is.
     """
     if isinstance(image, bytes):
-        kind = Image.MIME.get(Image.open(io.BytesIO(image)).format or "", "image/png")
+        # Not decoded: an image that cannot be is the row's misfortune, not the job's.
+        kind = Image.MIME.get(format_of(image) or "", "application/octet-stream")
         return f"data:{kind};base64,{base64.b64encode(image).decode()}"
     if isinstance(image, Image.Image):
         raise InputError("an image in memory has no reference: pass a path or the bytes of a file")

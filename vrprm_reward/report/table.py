@@ -15,7 +15,7 @@ from rich.text import Text
 
 from vrprm_reward.jobs.outputs import mean_p_correct
 from vrprm_reward.jobs.rows import Row
-from vrprm_reward.types import ProcessScore, Usage
+from vrprm_reward.types import ImageSource, ProcessScore, Usage
 
 STEP_LINES = 3
 """Lines of the terminal that the text of one step may take; what is longer ends in `…`."""
@@ -103,7 +103,7 @@ def row_label(row: Row) -> str:
 def problem_heading(row: Row) -> RenderableType:
     """A rule, the question, and the names of the images."""
     problem = row.rollout.problem
-    names = ", ".join(_image_name(str(image)) for image in problem.images)
+    names = ", ".join(_image_name(image) for image in problem.images)
     return Group(
         Text(),
         Rule(style="dim"),
@@ -211,7 +211,10 @@ def one_line(text: str) -> str:
     return _UNSAFE.sub("\ufffd", " ".join(text.split()))
 
 
-def _image_name(reference: str) -> str:
+def _image_name(image: ImageSource) -> str:
+    if isinstance(image, bytes):
+        return f"image in the row ({len(image):,} bytes)"
+    reference = str(image)
     if reference[:5].lower() == "data:":
         return f"image in the row ({len(reference):,} characters)"
     return one_line(reference)
