@@ -183,7 +183,7 @@ def test_each_step_reward_stands_on_the_token_that_ends_its_step(settings, patch
         outcome = Outcome(outcome_of(case))
         rule = RewardRule(combination="sum", outcome_weight=0.0)
         assert logs["vrprm_val"] == pytest.approx(
-            step_rewards(score.p_correct, outcome, rule), abs=OTHER_BATCH
+            step_rewards(score.p_correct, outcome, rule)[0], abs=OTHER_BATCH
         )
         assert logs["vrprm_n"] == len(score.steps)
         assert output["reward"] == outcome.value
