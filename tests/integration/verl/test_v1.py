@@ -251,10 +251,14 @@ def test_our_other_estimators_give_what_is_worked_out_by_hand_in_verls_own_advan
     for group in set(uid):
         a, b = np.where(uid == group)[0]
         steps = {row: rewards[row][rewards[row] != 0].tolist() for row in (a, b)}
-        pool = steps[a] + steps[b]
+        # The last of each stands on the token that ends the response.
+        pool = steps[a][:-1] + steps[b][:-1]
+        ends = [steps[a][-1], steps[b][-1]]
+        spread = stdev(ends)
         totals = [sum(steps[a]), sum(steps[b])]
         for row in (a, b):
-            normal = [(r - mean(pool)) / stdev(pool) for r in steps[row]]
+            normal = [(r - mean(pool)) / stdev(pool) for r in steps[row][:-1]]
+            normal.append((steps[row][-1] - mean(ends)) / spread if spread > 1e-6 else 0.0)
             process[row] = [sum(normal[k:]) for k in range(len(normal))]
             group_mean[row] = [(sum(steps[row]) - mean(totals)) / stdev(totals)] * len(normal)
     for name, values in [("vrprm_process_grpo", process), ("vrprm_group_mean", group_mean)]:
