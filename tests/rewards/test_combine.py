@@ -76,6 +76,11 @@ def test_a_credit_of_differences_is_refused_where_it_means_something_else(estima
     check_fit(RewardRule(combination="outcome", credit="own"), estimator)
 
 
+def test_the_default_credit_is_refused_where_steps_are_taken_for_scores():
+    with pytest.raises(InputError, match=r"'running_min' is made for .*leave_one_out.* credit=raw"):
+        check_fit(RewardRule(), "process_grpo")
+
+
 def test_the_default_rule_fits_the_default_advantage_rule_and_verls_own():
     for estimator in (DEFAULT_ADVANTAGE, "same_step", "gae", "grpo"):
         check_fit(RewardRule(), estimator)

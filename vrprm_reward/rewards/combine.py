@@ -94,27 +94,36 @@ DEFAULT_RULE = RewardRule()
 DEFAULT_ADVANTAGE: Literal["leave_one_out"] = "leave_one_out"
 """The advantage rule that goes with the default rule, in `vrprm_reward.rewards.advantage`."""
 
-_INSTEAD_OF_OWN: Mapping[str, CreditRule] = MappingProxyType(
-    {"leave_one_out": "running_min", "process_grpo": "raw", "group_mean": "running_min"}
+_MADE_FOR: Mapping[CreditRule, str] = MappingProxyType(
+    {"own": "same_step", "running_min": DEFAULT_ADVANTAGE}
+)
+_INSTEAD: Mapping[tuple[CreditRule, str], CreditRule] = MappingProxyType(
+    {
+        ("own", "leave_one_out"): "running_min",
+        ("own", "group_mean"): "running_min",
+        ("own", "process_grpo"): "raw",
+        ("running_min", "process_grpo"): "raw",
+    }
 )
 
 
 def check_fit(rule: RewardRule, estimator: str) -> None:
     """Whether step rewards by `rule` mean what an advantage rule takes them for.
 
-    The credit `own` is made of differences: normalised over a group they are no scores, their sum
-    is the first step's probability, and where rollouts that have ended count as 0, steps pay.
+    The credits `own` and `running_min` are made of differences: normalised over a group they are no
+    scores. The sum of `own` is the first step's probability, which says nothing of a response.
 
     Raises:
         InputError: they do not fit; says which credit does.
     """
-    better = _INSTEAD_OF_OWN.get(estimator)
-    if better is None or rule.credit != "own" or rule.combination in ("outcome", "ps_grpo"):
+    better = _INSTEAD.get((rule.credit, estimator))
+    if better is None or rule.combination in ("outcome", "ps_grpo"):
         return
+    made_for = _MADE_FOR[rule.credit]
     raise InputError(
-        "the credit 'own' is made for the advantage rule 'same_step'; with "
+        f"the credit {rule.credit!r} is made for the advantage rule {made_for!r}; with "
         f"{estimator!r} its step rewards mean something else: set credit={better}, or the "
-        "advantage rule 'same_step'"
+        f"advantage rule {made_for!r}"
     )
 
 
