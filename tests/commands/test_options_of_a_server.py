@@ -104,11 +104,12 @@ def test_a_job_whose_server_died_goes_on_when_it_is_back(
     pictured: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remote = client.RemoteProcessReward
-    monkeypatch.setattr(
-        client,
-        "RemoteProcessReward",
-        lambda url, **more: remote(url, total_timeout=0.5, chunk=64, **more),
-    )
+    patience = 3.0  # with a server that answers too: on a slow machine that takes a while
+
+    def impatient(url: str, **more: Any) -> client.RemoteProcessReward:
+        return remote(url, total_timeout=patience, chunk=64, **more)
+
+    monkeypatch.setattr(client, "RemoteProcessReward", impatient)
     rows, out = write_rows(pictured, *goods(192)), pictured / "out.jsonl"
     command = ("score", rows, "-o", str(out), "--model", server.url, "--quiet")
     server.pieces = 1
@@ -118,7 +119,7 @@ def test_a_job_whose_server_died_goes_on_when_it_is_back(
     assert f"{server.url} cannot be reached" in error
     assert "the same command goes on from the finished work" in error
     assert not out.exists()
-    server.pieces = 99
+    server.pieces, patience = 99, 60.0
     result = run(*command)
     assert result.exit_code == 0
     assert "Going on from 64 finished pieces" in result.stderr
