@@ -24,8 +24,8 @@ class FakeServer(FakeModel):
 
     faults: deque[Any] = field(default_factory=deque)
     """What befalls the next completion requests: None (nothing), a status, (429, "0.2") with
-    Retry-After, `cut`, `half`, `half_unannounced`, `no_json`, `hang`, or a function of no
-    arguments to be called first."""
+    Retry-After, `cut`, `half`, `half_unannounced`, `no_json`, `abort` (as by a server that ends
+    requests to shut down), `hang`, or a function of no arguments to be called first."""
 
     requests: list[dict[str, Any]] = field(default_factory=list)
     """Bodies of completion requests, probes included, faulty ones too."""
@@ -143,6 +143,14 @@ class FakeServer(FakeModel):
         elif isinstance(fault, tuple):
             status, answer = fault[0], {"error": {"message": "busy"}}
             headers["Retry-After"] = fault[1]
+        elif fault == "abort":
+            for choice in answer["choices"]:
+                choice["finish_reason"] = "abort"
+                choice.pop("logprobs", None)
+                if "text" in choice:
+                    choice["text"] = ""
+                else:
+                    choice["message"]["content"] = ""
         payload = json.dumps(answer).encode()
         if fault == "no_json":
             payload = b"<html>Welcome</html>"

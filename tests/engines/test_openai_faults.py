@@ -48,6 +48,7 @@ def connected(engine):
         ("half", "connection"),
         ("half_unannounced", "answer"),
         ("no_json", "answer"),
+        ("abort", "answer"),
     ],
 )
 def test_a_passing_failure_is_tried_again_and_counted(fault, kind):
@@ -70,6 +71,7 @@ def test_a_passing_failure_is_tried_again_and_counted(fault, kind):
         ("half", ServerUnreachableError, "incomplete|without sending complete"),
         ("half_unannounced", ServerAnswerError, "not JSON"),
         ("no_json", ServerAnswerError, "not JSON .<html>Welcome"),
+        ("abort", ServerAnswerError, "broke off a request .finish_reason 'abort'.*after 3"),
     ],
 )
 def test_a_failure_that_stays_is_one_clear_error_after_all_attempts(fault, error, message):
@@ -361,5 +363,5 @@ def test_options_without_a_meaning_are_refused(wrong):
 def test_a_generation_survives_failures_too():
     with FakeServer() as server, engine_for(server) as engine:
         connected(engine)
-        server.faults.extend(["cut", 500, "half"])
+        server.faults.extend(["cut", 500, "half", "abort"])
         assert generate(engine).text == "<think>Looks fine.</think>"

@@ -103,7 +103,7 @@ def test_a_fleet_scores_on_when_one_of_its_two_replicas_is_killed(fleet, command
         scoring = asyncio.run(killing_one(fleet, reward, rollouts, before + 4))
         assert rollouts_scored_by(fleet) - before == len(rollouts)
     for ours, theirs in zip(scoring, wanted, strict=True):
-        assert (ours.status, ours.steps) == ("scored", theirs.steps)
+        assert (ours.status, ours.detail, ours.steps) == ("scored", None, theirs.steps), fleet.text
         if ours.thinking == theirs.thinking:
             assert ours.p_correct == pytest.approx(theirs.p_correct, abs=1e-3)
 

@@ -119,7 +119,14 @@ class Dialogue:
             base = server.url
             if path.startswith("../"):
                 base, path = base.removesuffix("/v1"), path.removeprefix("..")
-            return await self._fleet.call(server, method, base + path, body)
+            answer = await self._fleet.call(server, method, base + path, body)
+            if wire.broken_off(answer):
+                raise PassingFailure(
+                    f"{server.name} broke off a request (finish_reason 'abort'), as servers do "
+                    "that shut down or pause",
+                    kind="answer",
+                )
+            return answer
 
         return ask
 

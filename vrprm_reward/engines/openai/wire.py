@@ -176,6 +176,14 @@ def prompt_tokens(answer: Json, server: str) -> int:
     return _usage(answer, "prompt_tokens", server)
 
 
+def broken_off(answer: Json) -> bool:
+    """Whether the server ended a request without an answer, which another server may give."""
+    choices = answer.get("choices")
+    return isinstance(choices, list) and any(
+        isinstance(choice, dict) and choice.get("finish_reason") == "abort" for choice in choices
+    )
+
+
 def read_generation(
     answer: Json, route: Route, *, stop: str | None, thinking: tuple[str, str], server: str
 ) -> Generation:
