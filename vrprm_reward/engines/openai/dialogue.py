@@ -67,8 +67,9 @@ class Dialogue:
                         f"{server.name} serves {model!r} and another server {self.model!r}: all "
                         "must serve the same model"
                     )
-                self.model = server.model = model
-                server.context = context
+                self.model = model
+                server.found_usable(model, context)
+            assert server.model is not None
             return server.model
 
     async def takes_several(self, server: Server) -> bool:

@@ -4,6 +4,7 @@ All of it runs in one event loop, so nothing here needs a lock.
 """
 
 import asyncio
+import logging
 import random
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
@@ -23,6 +24,8 @@ from vrprm_reward.engines.openai.options import OpenAIOptions
 from vrprm_reward.engines.openai.wire import Json, Route, Way
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 _KEEP_ALIVE = 2.0
 """Seconds that an unused connection is kept; servers close theirs after 5."""
@@ -75,6 +78,10 @@ class Server:
     unusable_until: float = 0.0
     """Loop time at which that is looked into again."""
 
+    was_usable: bool = False
+    """Whether it was found usable before. Then one that is not any more, restarted with other
+    options say, is passed over while others are usable; a mistake at the start is an error."""
+
     checking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -89,6 +96,10 @@ class Server:
         self.unusable = reason
         self.unusable_until = asyncio.get_running_loop().time() + _RECHECK
 
+    def found_usable(self, model: str, context: int | None) -> None:
+        """Note what it serves, and that it may be used."""
+        self.model, self.context, self.was_usable = model, context, True
+
     def raise_if_unusable(self) -> None:
         """Raise why it must not be used, if so."""
         if self.unusable is None:
@@ -96,6 +107,15 @@ class Server:
         if asyncio.get_running_loop().time() < self.unusable_until:
             raise self.unusable.with_traceback(None)
         self.unusable = None
+
+    @property
+    def passed_over(self) -> bool:
+        """Whether it was usable once and must not be used now."""
+        return (
+            self.was_usable
+            and self.unusable is not None
+            and asyncio.get_running_loop().time() < self.unusable_until
+        )
 
     def raise_if_resting(self) -> None:
         """Raise when it was lost a moment ago, while the caller waited for its turn to try."""
@@ -176,6 +196,11 @@ class Fleet:
                 failure = PassingFailure(what, kind="timeout")
             except PassingFailure as passing:
                 failure = passing
+            except ServerError as error:
+                if not server.passed_over or all(s.passed_over for s in self.servers):
+                    raise
+                _log.warning("passed over for %g s: %s", _RECHECK, error)
+                continue
             else:
                 self._last_answer = clock()
                 return result
@@ -231,7 +256,7 @@ class Fleet:
             while not waiter.turn.done():
                 end = deadline or max(submitted, self._last_answer) + total
                 left = end - loop.time()
-                first_awake = min(server.resting_until for server in self.servers)
+                first_awake = min(server.resting_until for server in self._considered())
                 if left <= 0 or (failure is not None and first_awake > end):
                     reason = failure or self._last_failure or "all servers are busy"
                     raise ServerTimeoutError(
@@ -268,7 +293,7 @@ class Fleet:
         # A server whose connections failed gets one request until one succeeds.
         room = [
             server
-            for server in self.servers
+            for server in self._considered()
             if server.resting_until <= now
             and server.in_flight < (1 if server.lost else self._options.max_in_flight)
         ]
@@ -278,10 +303,14 @@ class Fleet:
             others or room, key=lambda s: (s.in_flight, hash((waiter.share, s.url))), default=None
         )
 
+    def _considered(self) -> Sequence[Server]:
+        """Servers but those passed over; all where that leaves none, to hear why."""
+        return [s for s in self.servers if not s.passed_over] or self.servers
+
     def _all_lost(self) -> ServerError | None:
         now = asyncio.get_running_loop().time()
         lost = self._options.max_attempts
-        if all(s.lost >= lost and s.resting_until > now for s in self.servers):
+        if all(s.lost >= lost and s.resting_until > now for s in self._considered()):
             failure = self._last_failure
             assert failure is not None
             return failure.final(lost)
