@@ -5,9 +5,11 @@ import shutil
 import pytest
 import torch
 from PIL import Image
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from vrprm_reward import Problem, Rollout, load_process_reward
+from vrprm_reward.engines.local.options import LocalOptions
 from vrprm_reward.errors import CheckpointError, InputError, ProfileError
 
 
@@ -104,6 +106,13 @@ def test_a_folder_that_is_no_vision_model_is_refused_by_name(tmp_path, good):
         load_process_reward(tmp_path, profile="demo").score([good])
 
 
+def test_no_steps_of_a_response_are_refused():
+    problem = Problem(question="?", images=(Image.new("RGB", (32, 32)),))
+    with pytest.raises(ValidationError, match="leave 'steps' out"):
+        Rollout(problem=problem, response="One.", steps=())
+    assert Rollout(problem=problem, response="", steps=()).steps == ()
+
+
 def test_wrong_names_are_refused_at_once():
     with pytest.raises(ProfileError, match="no profile 'nope'"):
         load_process_reward("demo", profile="nope")
@@ -111,6 +120,8 @@ def test_wrong_names_are_refused_at_once():
         load_process_reward("ftp://localhost:8000")
     with pytest.raises(InputError, match="has its own profile"):
         load_process_reward("http://localhost:8000", profile="two_stage")
+    with pytest.raises(InputError, match="its model elsewhere"):
+        load_process_reward("openai+http://localhost:8000", local=LocalOptions(device="cuda"))
 
 
 def test_a_server_is_taken_for_the_demo_where_the_profile_of_the_demo_is_named(caplog):

@@ -95,6 +95,11 @@ def load_process_reward(
 
         return RemoteProcessReward(place, images=images, thinking=thinking)
     over_http = place.startswith(_OPENAI_SCHEMES)
+    if over_http and _asks_for_something(local):
+        raise InputError(
+            f"{place!r} has its model elsewhere: leave device, dtype and pass tokens out, and set "
+            "them where that server is started"
+        )
     if "://" in place and not over_http:
         raise InputError(
             f"{place!r} is no server this version speaks to; pass 'http://host:port' (vrprm-reward "
@@ -152,12 +157,16 @@ def _check_remote(
             f"{url!r} is a reward server: it has its own profile and its own way to divide "
             "responses; leave profile and steps out, and set them where the server is started"
         )
-    # The commands record passes wherever there is a GPU, and nobody asked them to.
-    if schedule != "auto" or replace(local, cuda_graphs=False) != DEFAULT_OPTIONS:
+    if schedule != "auto" or _asks_for_something(local):
         raise InputError(
             f"{url!r} is a reward server: device, dtype, schedule and pass tokens are those of its "
             "model; leave them out, and set them where the server is started"
         )
+
+
+def _asks_for_something(local: LocalOptions) -> bool:
+    # The commands record passes wherever there is a GPU, and nobody asked them to.
+    return replace(local, cuda_graphs=False) != DEFAULT_OPTIONS
 
 
 def _make_local_engine(name: str, *, template: str, options: LocalOptions) -> "Engine":

@@ -80,6 +80,8 @@ def test_choices_scores_and_outcomes_are_written(reward: Noting, problems: Path)
     assert second["candidates"][1]["scores"]["mean"] is None
     assert third["candidates"][0]["right"] is None
     assert {r["reference_shown"] for r in (first, second, third)} == {False}
+    assert {r["weight"] for r in (first, second, third)} == {"mean"}
+    assert "6 candidates: 4 scored" in result.stdout
 
 
 def test_the_reference_answer_is_not_shown_unless_asked_for(reward: Noting, problems: Path) -> None:

@@ -176,3 +176,14 @@ def test_chat_template_prints_or_writes_the_template(call, tmp_path):
     assert call("chat-template", "--profile", "demo", "-o", "t.jinja") == (0, "", "")
     assert (tmp_path / "t.jinja").read_text() == template
     assert call("chat-template", "--profile", "nothing")[0] == 2
+
+
+def test_a_template_file_of_someone_elses_is_not_replaced_unasked(call, tmp_path):
+    path = tmp_path / "t.jinja"
+    path.write_text("mine")
+    status, _, said = call("chat-template", "-o", path)
+    assert (status, path.read_text()) == (2, "mine")
+    assert "--overwrite" in said
+    assert call("chat-template", "-o", path, "--overwrite")[0] == 0
+    assert call("chat-template", "-o", path)[0] == 0  # the same again
+    assert path.read_text() == load_profile("two_stage").conversation

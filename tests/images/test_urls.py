@@ -1,5 +1,6 @@
 import contextlib
 import ipaddress
+import re
 import shutil
 import socket
 import ssl
@@ -8,6 +9,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from pydantic import ValidationError
 
 from tests.images.pictures import PNG, solid
 from vrprm_reward.errors import (
@@ -142,6 +144,12 @@ def test_an_image_is_fetched_from_an_allowed_host_also_over_redirects(server):
 def test_what_a_server_does_wrong_is_told(server, path, changes, error, message):
     with pytest.raises(error, match=message):
         load_image(f"http://127.0.0.1:{server.server_port}{path}", local(**changes))
+
+
+@pytest.mark.parametrize("host", ["*.example.org", "http://example.org", "example.org:80"])
+def test_what_is_no_exact_host_name_is_refused(host):
+    with pytest.raises(ValidationError, match=re.escape(repr(host))):
+        local(url_hosts=(host,))
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,16 @@ def test_best_of_n_becomes_candidates_and_a_curve(tmp_path: Path) -> None:
     assert '<th scope="row">one of N is right</th><td>0.500</td><td>1.000</td>' in page
 
 
+@pytest.mark.parametrize(("weight", "accuracy"), [("mean", "0.000"), ("last", "1.000")])
+def test_votes_are_weighed_as_the_choice_weighed_them(
+    tmp_path: Path, weight: str, accuracy: str
+) -> None:
+    """The second candidate of p2 is right: .575 against .85 in the mean, .95 against .8 at last."""
+    row = json.loads(candidates(tmp_path).read_text().splitlines()[1])
+    page = page_of(write(tmp_path, {**row, "weight": weight}))
+    assert re.search(rf">weighted[^<]*</th><td>0.500</td><td>{accuracy}</td>", page)
+
+
 def test_one_unscored_rollout_is_a_page_too(tmp_path: Path) -> None:
     page = page_of(write(tmp_path, record("down", None)))
     assert "1 rollouts of 1 problems: 0 scored, 1 unscored" in page
@@ -126,6 +136,11 @@ class TestInput:
             (record("a", [0.5]) | {"question": None}, "field 'question'"),
             (record("a", [0.5]) | {"p_correct": [0.5, 0.5]}, "field 'p_correct'"),
             (record("a", [0.5]) | {"steps": None}, "field 'steps'"),
+            ({"question": "?", "candidates": ["A.", "B."]}, "best-of-n, not its input"),
+            ({"chosen": [1], "candidates": [{}]}, "field 'chosen'"),
+            ({"chosen": {}, "candidates": []}, "field 'candidates'"),
+            ({"chosen": {}, "candidates": [{"p_correct": None}]}, "candidates[0].vote"),
+            ({"chosen": {}, "weight": "most", "candidates": [{}]}, "'most'"),
         ],
     )
     def test_a_bad_row_is_said_and_the_rest_is_shown(

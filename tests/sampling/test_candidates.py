@@ -44,6 +44,7 @@ def test_candidates_are_texts_or_objects_and_do_not_know_the_reference(folder: P
         ({"candidates": [{}]}, "candidates[0].response", "missing"),
         ({"candidates": [{"steps": "x"}]}, "candidates[0].steps", "give a list of texts"),
         ({"candidates": [{"steps": ["a", " "]}]}, "candidates[0].steps", "blank"),
+        ({"candidates": [{"response": "a", "steps": []}]}, "candidates[0].steps", "empty though"),
         ({"candidates": ["x"], "reference_answer": 3}, "reference_answer", "give a string"),
     ],
 )

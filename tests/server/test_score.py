@@ -52,6 +52,27 @@ async def test_an_empty_batch_is_answered_with_no_scores():
     assert (answer.status_code, answer.json()) == (200, {"scores": []})
 
 
+@pytest.mark.parametrize("wrong", [True, 1.5, "x" * 201, 2**63, ["a"]])
+@asynchronous
+async def test_a_wrong_id_is_one_error_that_says_what_an_id_is(wrong):
+    async with serving(ScriptedReward()) as client:
+        answer = await client.post("/v1/score", json={"rollouts": [item("a b", id=wrong)]})
+    assert answer.status_code == 422
+    (error,) = answer.json()["error"]["items"]
+    assert (error["index"], error["field"]) == (0, "id")
+    assert "at most 200 characters" in error["message"]
+
+
+@asynchronous
+async def test_no_steps_of_a_response_are_refused_and_not_blamed_on_the_response():
+    async with serving(ScriptedReward()) as client:
+        answer = await client.post("/v1/score", json={"rollouts": [item("a b", steps=[])]})
+    assert answer.status_code == 422
+    (error,) = answer.json()["error"]["items"]
+    assert error["field"] == "steps"
+    assert "leave 'steps' out" in error["message"]
+
+
 @pytest.mark.parametrize("steps", [["a b", "d"], [{"start": 0, "end": 3}, {"start": 5, "end": 6}]])
 @asynchronous
 async def test_ready_made_steps_may_be_texts_or_spans(steps):

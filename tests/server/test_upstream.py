@@ -110,6 +110,7 @@ async def test_servers_that_never_come_are_an_error_when_the_time_is_over():
         ("--upstream http://a/v1 --device cuda", "are for a model in this process"),
         ("--upstream-model x", "change nothing without --upstream"),
         ("--upstream-in-flight 3", "change nothing without --upstream"),
+        ("--upstream-seconds 3", "change nothing without --upstream"),
         ("--upstream a:8000", "is no base URL"),
         ("--upstream http://a,http://a/v1", "stands twice"),
     ],

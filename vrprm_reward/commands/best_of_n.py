@@ -122,7 +122,7 @@ def best_of_n(
             check_output(summary, source=None, overwrite=overwrite)
         check = _outcome(outcome)
         started = time.monotonic()
-        accuracy, tally = Accuracy(), Tally()
+        accuracy, tally = Accuracy(), Tally("candidate")
         with OfflineJob(settings, problem_row, progress) as job:
             reward = load_process_reward(model, **choice.arguments(job.images))
             options.check_reference_use(reward, wanted=show_reference)
@@ -204,6 +204,7 @@ def choice_record(
         "images": list(images),
         "reference_answer": row.problem.reference_answer,
         "chosen": {rule: found.choose(rule) for rule in RULES},
+        "weight": found.weight,
         "candidates": [
             {
                 "response": rollout.response,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from vrprm_reward.commands import options
 from vrprm_reward.engines.local.options import LocalOptions
@@ -130,7 +130,13 @@ def _examine(console: Console, model: str, names: Sequence[str], local: LocalOpt
     evidence = checks.try_profiles(engine, profiles)
     engine.close()
     table = Table(
-        "profile", "scored", "form", "p(0)+p(1)", "confidence", "agreement", "unscored because"
+        Column("profile", overflow="fold"),
+        "scored",
+        "form",
+        "p(0)+p(1)",
+        "confidence",
+        "agreement",
+        "unscored because",
     )
     for row in evidence:
         table.add_row(

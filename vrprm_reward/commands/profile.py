@@ -172,6 +172,9 @@ def chat_template(
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Write the template there."),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a file that says something else.")
+    ] = False,
 ) -> None:
     """Print a profile's conversation template, for a server's --chat-template."""
     with plain_errors(open_console(sys.stderr)):
@@ -179,5 +182,10 @@ def chat_template(
         template += "" if template.endswith("\n") else "\n"
         if output is None:
             typer.echo(template, nl=False)
-        else:
-            output.write_bytes(template.encode())
+            return
+        if not overwrite and output.exists() and output.read_bytes() != template.encode():
+            raise InputError(
+                f"{str(output)!r} exists and differs: pass --overwrite to replace it, or another "
+                "file with --output"
+            )
+        output.write_bytes(template.encode())

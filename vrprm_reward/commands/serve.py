@@ -185,7 +185,13 @@ def serve(
             upstream_seconds=upstream_seconds,
         )
         reward = load_process_reward(
-            _place(model, upstream, local, openai),
+            _place(
+                model,
+                upstream,
+                local,
+                openai,
+                waits=upstream_seconds != _DEFAULTS.upstream_seconds,
+            ),
             profile=profile,
             steps=steps,
             images=settings.images,
@@ -206,12 +212,17 @@ def serve(
 
 
 def _place(
-    model: str | None, upstream: str | None, local: LocalOptions, openai: OpenAIOptions
+    model: str | None,
+    upstream: str | None,
+    local: LocalOptions,
+    openai: OpenAIOptions,
+    *,
+    waits: bool,
 ) -> str:
     """The name under which `load_process_reward` finds what scores."""
     if upstream is None:
         # The key may come from the environment, where it stands for other programs too.
-        if replace(openai, api_key=None) != DEFAULT_OPENAI_OPTIONS:
+        if waits or replace(openai, api_key=None) != DEFAULT_OPENAI_OPTIONS:
             raise InputError("--upstream-… options change nothing without --upstream")
         return model or DEMO
     if model is not None:

@@ -109,8 +109,8 @@ def check_size(image: Image.Image, name: str, settings: ImageSettings) -> None:
     size = f"{name} is {width} x {height} pixels"
     if width * height > settings.max_pixels_decoded:
         raise ImageLimitError(
-            f"{size}, more than max_pixels_decoded = {settings.max_pixels_decoded:,}: make it "
-            "smaller, or raise max_pixels_decoded"
+            f"{size}, more than the {settings.max_pixels_decoded:,} that are decoded: make it "
+            "smaller (ImageSettings.max_pixels_decoded is the limit)"
         )
     if min(width, height) < settings.min_side:
         raise ImageLimitError(

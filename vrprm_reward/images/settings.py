@@ -63,6 +63,10 @@ class ImageSettings(BaseModel):
         for host in hosts:
             if re.search(r"[/@\\\s]|:\d+$", host) and host.count(":") < 2:
                 raise ValueError(f"{host!r} is not a host name: leave out scheme, port and path")
+            if "*" in host and host != "*":
+                raise ValueError(
+                    f'{host!r} is no exact host name: name each host, or "*" for every one'
+                )
         return tuple(host.strip("[]").lower() for host in hosts)
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ from vrprm_reward.errors import ImageSourceError, RowError, StepError
 from vrprm_reward.images import ImageSettings
 from vrprm_reward.images.urls import path_of_file_url
 from vrprm_reward.steps import join_steps, locate_steps
-from vrprm_reward.types import Problem, Step
+from vrprm_reward.types import NO_STEPS, Problem, Step
 
 _SCHEME = re.compile(r"(data:|[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
 _KINDS = {
@@ -131,9 +131,7 @@ class Fields:
         for index, text in enumerate(texts):
             self.checked_text(f"steps[{index}]", text)
         if response and not texts:
-            self.refuse(
-                "steps", "empty though the response is not: leave 'steps' out to have it split"
-            )
+            self.refuse("steps", NO_STEPS)
         try:
             if response is None:
                 return join_steps(texts)

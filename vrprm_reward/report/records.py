@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 from vrprm_reward.errors import RowError
 from vrprm_reward.images import ImageSettings
 from vrprm_reward.jobs.fields import Fields, kind_of
+from vrprm_reward.rewards.aggregate import AGGREGATIONS
 from vrprm_reward.sampling.best_of_n import Candidates
 
 
@@ -24,6 +25,8 @@ class ReportRow:
                 "missing: give the output of vrprm-reward score, evaluate or best-of-n, not its "
                 "input",
             )
+        if "candidates" in self.values:
+            self._check_choice()
 
     def problem_key(self) -> bytes:
         """Rows of a report are never divided by problem."""
@@ -60,7 +63,27 @@ class ReportRow:
             return None
         p_correct = [None if c["p_correct"] is None else tuple(c["p_correct"]) for c in found]
         votes = tuple(candidate["vote"] for candidate in found)
-        return Candidates(tuple(p_correct), votes), [candidate["right"] for candidate in found]
+        weight = self.values.get("weight", "mean")
+        return Candidates(tuple(p_correct), votes, weight), [each["right"] for each in found]
+
+    def _check_choice(self) -> None:
+        """Refuse what `best-of-n` did not write."""
+        chosen = self.values.get("chosen")
+        if not isinstance(chosen, dict):
+            what = "missing" if chosen is None else kind_of(chosen)
+            self._refuse(
+                "chosen", f"{what}: give the output of vrprm-reward best-of-n, not its input"
+            )
+        if (weight := self.values.get("weight", "mean")) not in AGGREGATIONS:
+            self._refuse("weight", f"{weight!r}: it is one of {', '.join(AGGREGATIONS)}")
+        candidates = self.values["candidates"]
+        if not isinstance(candidates, list) or not candidates:
+            self._refuse("candidates", f"{kind_of(candidates)}: give a list of scored candidates")
+        for number, candidate in enumerate(candidates):
+            for name in ("p_correct", "vote", "right"):
+                if not isinstance(candidate, dict) or name not in candidate:
+                    place = f"candidates[{number}].{name}"
+                    self._refuse(place, "missing: give the output of vrprm-reward best-of-n")
 
     def _score(self, values: Mapping[str, Any], place: str) -> dict[str, Any]:
         steps, p = values.get("steps"), values.get("p_correct")

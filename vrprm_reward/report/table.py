@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
@@ -224,6 +225,9 @@ def _image_name(image: ImageSource) -> str:
 class Tally:
     """What a run came to."""
 
+    what: Literal["row", "candidate"] = "row"
+    """What is scored: each row, or several candidates of one."""
+
     bad: int = 0
     """Rows that could not be read."""
 
@@ -257,7 +261,7 @@ class Tally:
         parts = [
             (f"{self.scored} scored", _GOOD if self.scored else ""),
             (f"{self.unscored.total()} unscored ({reasons})" if reasons else "", _DOUBTFUL),
-            (f"{self.bad} bad" if self.bad else "", _WRONG),
+            (f"{self.bad} bad{'' if self.what == 'row' else ' rows'}" if self.bad else "", _WRONG),
             (f"{duration(seconds)}", ""),
             (
                 f"{self.usage.prompt_tokens:,} prompt + {self.usage.generated_tokens:,} "
@@ -266,8 +270,10 @@ class Tally:
             ),
         ]
         said = [Text(text, style=Style.parse(style)) for text, style in parts if text]
-        rows = rollouts + self.bad
-        return Text(f"{rows:,} {'row' if rows == 1 else 'rows'}: ") + Text(" · ").join(said)
+        one_each = self.what == "row"
+        count = rollouts + (self.bad if one_each else 0)
+        plural = "" if count == 1 else "s"
+        return Text(f"{count:,} {self.what}{plural}: ") + Text(" · ").join(said)
 
 
 def duration(seconds: float) -> str:

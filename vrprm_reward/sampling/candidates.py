@@ -9,7 +9,7 @@ from vrprm_reward.jobs.keys import problem_key
 from vrprm_reward.rewards.answers import final_answer, same_text
 from vrprm_reward.rewards.outcome import OutcomeCheck
 from vrprm_reward.steps import join_steps, locate_steps
-from vrprm_reward.types import Problem, Rollout
+from vrprm_reward.types import NO_STEPS, Problem, Rollout
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,8 @@ def _candidate(fields: Fields, name: str, value: object, problem: Problem) -> Ro
             joined, places = join_steps(texts)
             return Rollout(problem=problem, response=joined, steps=places)
         text = fields.checked_text(f"{name}.response", response)
+        if text and not texts:
+            fields.refuse(f"{name}.steps", NO_STEPS)
         return Rollout(problem=problem, response=text, steps=locate_steps(text, texts))
     except StepError as error:
         fields.refuse(f"{name}.steps", str(error))

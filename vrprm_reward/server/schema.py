@@ -217,12 +217,20 @@ def refusal_of(error: ValidationError) -> Refusal:
     found = error.errors(include_url=False, include_context=False, include_input=False)
     if any(each["type"] == "json_invalid" for each in found):
         return Refusal(422, "json", "the body is not JSON, or is nested too deeply")
-    items = []
+    items: list[ErrorItem] = []
     for each in found:
         index, field = _place(each["loc"])
         what = _TYPES.get(each["type"], "not of a known form")
+        if field == "id":  # a union, with an error for each of its kinds
+            what = _WRONG_ID
+        if any((item.index, item.field, item.message) == (index, field, what) for item in items):
+            continue
         items.append(ErrorItem(index=index, field=field, code="field", message=what))
     return Refusal(422, "fields", "fields of the request are not as described", items=items)
+
+
+_KINDS = ("str", "int", "constrained-str", "constrained-int")
+_WRONG_ID = "neither a string of at most 200 characters nor a whole number of 64 bits"
 
 
 def _place(loc: tuple[int | str, ...]) -> tuple[int | None, str]:
@@ -231,7 +239,7 @@ def _place(loc: tuple[int | str, ...]) -> tuple[int | None, str]:
         index = loc[1] if isinstance(loc[1], int) else None
         loc = loc[2:] or loc[:1]
     # Names of types stand in the place where a union was tried.
-    parts = [p for p in loc if not (isinstance(p, str) and ("[" in p or p in ("str", "int")))]
+    parts = [p for p in loc if not (isinstance(p, str) and ("[" in p or p in _KINDS))]
     name = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in parts).lstrip(".")
     return index, printable(name) or "body"
 
