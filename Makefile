@@ -3,6 +3,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
+# Processes that `make test` uses; each takes up to 2 GB.
+TEST_WORKERS ?= 2
+
 # `make integration` needs an environment of its own: vLLM, verl, OpenRLHF and TRL in one.
 INTEGRATION_VENV  ?= .venv-integration
 INTEGRATION_BIN   := $(INTEGRATION_VENV)/bin
@@ -14,7 +17,7 @@ demo: $(VENV)/.installed
 	$(BIN)/vrprm-reward score examples/shapes/rollouts.jsonl
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
