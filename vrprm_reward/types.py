@@ -9,9 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 ImageSource = Image.Image | str | os.PathLike[str] | bytes
 """A PIL image, a path, a `data:` URL, an `http(s)://` URL, or the bytes of an image file."""
 
-NO_STEPS = "empty though the response is not: leave 'steps' out to have it split"
-"""What is said of a list of ready-made steps without any."""
-
 Status = Literal["scored", "unscored_ours", "unscored_response"]
 """`unscored_ours`: server, timeout, image, NaN. `unscored_response`: empty, too long, too many."""
 
@@ -66,12 +63,11 @@ class Rollout(_Frozen):
     """What the policy wrote. An empty response is allowed and comes back unscored."""
 
     steps: tuple[Step, ...] | None = None
-    """Ready-made steps with their places in `response`; None: the response is split."""
+    """Ready-made steps with their places in `response`; None: the response is split. `()`: there is
+    nothing to judge, which comes back as `response_empty`, the response's own fault."""
 
     @model_validator(mode="after")
     def _steps_lie_in_response(self) -> Self:
-        if self.steps == () and self.response:
-            raise ValueError(f"steps are {NO_STEPS} (steps=None)")
         position = 0
         for index, step in enumerate(self.steps or ()):
             if self.response[step.start : step.end] != step.text or step.start < position:

@@ -63,16 +63,6 @@ async def test_a_wrong_id_is_one_error_that_says_what_an_id_is(wrong):
     assert "at most 200 characters" in error["message"]
 
 
-@asynchronous
-async def test_no_steps_of_a_response_are_refused_and_not_blamed_on_the_response():
-    async with serving(ScriptedReward()) as client:
-        answer = await client.post("/v1/score", json={"rollouts": [item("a b", steps=[])]})
-    assert answer.status_code == 422
-    (error,) = answer.json()["error"]["items"]
-    assert error["field"] == "steps"
-    assert "leave 'steps' out" in error["message"]
-
-
 @pytest.mark.parametrize("steps", [["a b", "d"], [{"start": 0, "end": 3}, {"start": 5, "end": 6}]])
 @asynchronous
 async def test_ready_made_steps_may_be_texts_or_spans(steps):

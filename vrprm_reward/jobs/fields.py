@@ -12,7 +12,7 @@ from vrprm_reward.errors import ImageSourceError, RowError, StepError
 from vrprm_reward.images import ImageSettings
 from vrprm_reward.images.urls import path_of_file_url
 from vrprm_reward.steps import join_steps, locate_steps
-from vrprm_reward.types import NO_STEPS, Problem, Step
+from vrprm_reward.types import Problem, Step
 
 _SCHEME = re.compile(r"(data:|[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
 _KINDS = {
@@ -47,6 +47,9 @@ def json_object(raw: bytes, line: int) -> dict[str, Any]:
             line=line,
         )
     return value
+
+
+NO_STEPS = "empty though the response is not: leave 'steps' out to have it split"
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 from vrprm_reward.errors import StepError
 from vrprm_reward.images import ImageSettings
-from vrprm_reward.jobs.fields import Fields, kind_of
+from vrprm_reward.jobs.fields import NO_STEPS, Fields, kind_of
 from vrprm_reward.jobs.keys import problem_key
 from vrprm_reward.rewards.answers import final_answer, same_text
 from vrprm_reward.rewards.outcome import OutcomeCheck
 from vrprm_reward.steps import join_steps, locate_steps
-from vrprm_reward.types import NO_STEPS, Problem, Rollout
+from vrprm_reward.types import Problem, Rollout
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from vrprm_reward.images.urls import ANY_HOST, path_of_file_url
 from vrprm_reward.process_reward import ProcessReward
 from vrprm_reward.server.schema import ErrorItem, Refusal, RolloutItem
 from vrprm_reward.steps import locate_steps
-from vrprm_reward.types import NO_STEPS, ImageSource, Problem, ProcessScore, Rollout, Step
+from vrprm_reward.types import ImageSource, Problem, ProcessScore, Rollout, Step
 
 _log = logging.getLogger(__name__)
 
@@ -149,8 +149,6 @@ def draft_items(items: Sequence[RolloutItem], images: ImageSettings) -> list[Dra
 def _steps(item: RolloutItem) -> tuple[Step, ...] | None:
     if item.steps is None:
         return None
-    if item.response and not item.steps:
-        raise StepError(NO_STEPS)
     texts = [step for step in item.steps if isinstance(step, str)]
     if texts:
         return locate_steps(item.response, texts)
