@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-# Processes that `make test` uses; each takes up to 2 GB.
+# Processes that `make test` uses.
 TEST_WORKERS ?= 2
 
 # `make integration` needs an environment of its own: vLLM, verl, OpenRLHF and TRL in one.

@@ -74,6 +74,17 @@ async def test_ready_made_steps_may_be_texts_or_spans(steps):
 
 
 @asynchronous
+async def test_a_request_with_many_mistakes_names_the_first_few():
+    rollouts = [item("a b", images=[1] * 50) for _ in range(400)]
+    async with serving(ScriptedReward()) as client:
+        answer = await client.post("/v1/score", json={"rollouts": rollouts})
+    assert answer.status_code == 422
+    assert [e["field"] for e in answer.json()["error"]["items"]] == [
+        f"images[{number}]" for number in range(16)
+    ]
+
+
+@asynchronous
 async def test_the_reward_is_handed_bytes_and_never_a_path(tmp_path):
     (tmp_path / "a.png").write_bytes(picture("blue"))
     images = ImageSettings(allow_paths=True, allowed_folders=(tmp_path,))

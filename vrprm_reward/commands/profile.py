@@ -150,13 +150,17 @@ def _check_targets(profiles: tuple[Written, ...], folder: Path, *, overwrite: bo
         raise InputError(f"{str(folder)!r} is a file: pass a folder with --output")
     for written in profiles:
         target = folder / written.file_name
-        if overwrite or not target.exists():
-            continue
-        if not target.is_file() or target.read_bytes() != written.text.encode():
-            raise InputError(
-                f"{str(target)!r} exists and differs: pass --overwrite to replace it, or another "
-                "folder with --output"
-            )
+        if not overwrite:
+            _check_same(target, written.text)
+
+
+def _check_same(target: Path, text: str) -> None:
+    """See that nothing is lost when a text is written to a file. Raises `InputError`."""
+    if target.exists() and not (target.is_file() and target.read_bytes() == text.encode()):
+        raise InputError(
+            f"{str(target)!r} exists and differs: pass --overwrite to replace it, or another place "
+            "with --output"
+        )
 
 
 def chat_template(
@@ -183,9 +187,6 @@ def chat_template(
         if output is None:
             typer.echo(template, nl=False)
             return
-        if not overwrite and output.exists() and output.read_bytes() != template.encode():
-            raise InputError(
-                f"{str(output)!r} exists and differs: pass --overwrite to replace it, or another "
-                "file with --output"
-            )
+        if not overwrite:
+            _check_same(output, template)
         output.write_bytes(template.encode())

@@ -221,15 +221,20 @@ def refusal_of(error: ValidationError) -> Refusal:
     for each in found:
         index, field = _place(each["loc"])
         what = _TYPES.get(each["type"], "not of a known form")
-        if field == "id":  # a union, with an error for each of its kinds
+        if not _OF_AN_ID.isdisjoint(each["loc"]):
             what = _WRONG_ID
-        if any((item.index, item.field, item.message) == (index, field, what) for item in items):
-            continue
-        items.append(ErrorItem(index=index, field=field, code="field", message=what))
+        item = ErrorItem(index=index, field=field, code="field", message=what)
+        if item not in items:  # a union has an error for each of its kinds
+            items.append(item)
+        if len(items) == _MAX_ITEMS:
+            break
     return Refusal(422, "fields", "fields of the request are not as described", items=items)
 
 
-_KINDS = ("str", "int", "constrained-str", "constrained-int")
+_OF_AN_ID = frozenset({"constrained-str", "constrained-int"})
+"""Pydantic's names of the kinds of an `Identifier`."""
+
+_KINDS = _OF_AN_ID | {"str", "int"}
 _WRONG_ID = "neither a string of at most 200 characters nor a whole number of 64 bits"
 
 

@@ -102,20 +102,19 @@ class Server:
 
     def raise_if_unusable(self) -> None:
         """Raise why it must not be used, if so."""
-        if self.unusable is None:
-            return
-        if asyncio.get_running_loop().time() < self.unusable_until:
+        if self.unusable is not None and self._barred:
             raise self.unusable.with_traceback(None)
         self.unusable = None
 
     @property
     def passed_over(self) -> bool:
         """Whether it was usable once and must not be used now."""
-        return (
-            self.was_usable
-            and self.unusable is not None
-            and asyncio.get_running_loop().time() < self.unusable_until
-        )
+        return self.was_usable and self._barred
+
+    @property
+    def _barred(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        return self.unusable is not None and now < self.unusable_until
 
     def raise_if_resting(self) -> None:
         """Raise when it was lost a moment ago, while the caller waited for its turn to try."""
