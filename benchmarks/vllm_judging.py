@@ -31,7 +31,7 @@ from vrprm_reward import load_profile
 from vrprm_reward.demo import world
 from vrprm_reward.demo.evaluate import rollout_of
 from vrprm_reward.engines.engine import Generation, Judgement, Prompt
-from vrprm_reward.engines.openai import wire
+from vrprm_reward.engines.openai import answers, wire
 from vrprm_reward.engines.openai.engine import OpenAIEngine
 from vrprm_reward.scoring.scorer import VRPRMScorer
 from vrprm_reward.scoring.template import render_template
@@ -77,7 +77,7 @@ class PlainClient:
         way = wire.Way("structured_outputs", 20)
         body = wire.prompt_body(prompt, model=MODEL) | wire.choice_fields("chat", way)
         answer = await self._client.post("/v1/chat/completions", json=body)
-        return wire.read_judgement(answer.json(), "chat", "vLLM")
+        return answers.read_judgement(answer.json(), "chat", "vLLM")
 
     def expect(self, share: object) -> None:
         pass

@@ -9,6 +9,7 @@ import pytest
 
 from tests.engines.openai_server import FakeServer
 from vrprm_reward.engines.engine import Message, Prompt
+from vrprm_reward.engines.openai.answers import too_long
 from vrprm_reward.engines.openai.engine import OpenAIEngine
 from vrprm_reward.engines.openai.errors import (
     ServerAnswerError,
@@ -17,7 +18,6 @@ from vrprm_reward.engines.openai.errors import (
 )
 from vrprm_reward.engines.openai.options import OpenAIOptions
 from vrprm_reward.engines.openai.urls import parse_urls
-from vrprm_reward.engines.openai.wire import too_long
 from vrprm_reward.errors import EngineClosedError, InputError, PromptTooLongError
 from vrprm_reward.images import FinalImage
 from vrprm_reward.scoring.profile import packaged_conversation

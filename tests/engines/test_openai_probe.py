@@ -10,13 +10,13 @@ import pytest
 from tests.engines.openai_server import FakeServer
 from tests.engines.test_openai import engine_for, generate, judge
 from vrprm_reward.engines.engine import Message, Prompt
+from vrprm_reward.engines.openai.answers import read_judgement
 from vrprm_reward.engines.openai.errors import (
     ConstraintIgnoredError,
     LogprobsMissingError,
     ServerAnswerError,
     TemplateRefusedError,
 )
-from vrprm_reward.engines.openai.wire import read_judgement
 from vrprm_reward.scoring.parse import probability
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from vrprm_reward.engines.engine import Generation, Judgement, Prompt
-from vrprm_reward.engines.openai import probe, wire
+from vrprm_reward.engines.openai import answers, probe, wire
 from vrprm_reward.engines.openai.errors import ServerError, ServerRefusedError, ServersDisagreeError
 from vrprm_reward.engines.openai.http import PassingFailure
 from vrprm_reward.engines.openai.options import OpenAIOptions
@@ -84,7 +84,7 @@ class Dialogue:
         model = await self.ready(server)
         most = max_tokens if server.context is None else min(max_tokens, server.context - 1)
         answer = await self._fitting(server, model, prompt, route, max(1, most), stop)
-        return wire.read_generation(
+        return answers.read_generation(
             answer, route, stop=stop, thinking=self._thinking, server=server.name
         )
 
@@ -96,8 +96,8 @@ class Dialogue:
         try:
             answer = await self._post(server, model, prompt, route, fields)
         except ServerRefusedError as refusal:
-            raise wire.too_long(refusal, server.context) or refusal from refusal
-        return wire.read_judgement(answer, route, server.name)
+            raise answers.too_long(refusal, server.context) or refusal from refusal
+        return answers.read_judgement(answer, route, server.name)
 
     async def judged_together(
         self, server: Server, prompts: Sequence[Prompt]
@@ -112,8 +112,8 @@ class Dialogue:
         try:
             answer = await self._asker(server)("POST", wire.PATHS["completions"], body)
         except ServerRefusedError as refusal:
-            raise wire.too_long(refusal, server.context) or refusal from refusal
-        return wire.read_judgements(answer, len(texts), server.name)
+            raise answers.too_long(refusal, server.context) or refusal from refusal
+        return answers.read_judgements(answer, len(texts), server.name)
 
     def _asker(self, server: Server) -> Ask:
         async def ask(method: str, path: str, body: Json | None = None) -> Json:
@@ -121,7 +121,7 @@ class Dialogue:
             if path.startswith("../"):
                 base, path = base.removesuffix("/v1"), path.removeprefix("..")
             answer = await self._fleet.call(server, method, base + path, body)
-            if wire.broken_off(answer):
+            if answers.broken_off(answer):
                 raise PassingFailure(
                     f"{server.name} broke off a request (finish_reason 'abort'), as servers do "
                     "that shut down or pause",
@@ -205,14 +205,14 @@ class Dialogue:
         try:
             return await generate(max_tokens)
         except ServerRefusedError as refusal:
-            long = wire.too_long(refusal, server.context)
+            long = answers.too_long(refusal, server.context)
             if long is None or max_tokens == 1:
                 raise long or refusal from refusal
         # Servers say in many ways, or not at all, how long a prompt is that leaves too little
         # room. Asked for one token, they count it.
         try:
             single = await generate(1)
-            room = long.limit + 1 - wire.prompt_tokens(single, server.name)
+            room = long.limit + 1 - answers.prompt_tokens(single, server.name)
             return single if room <= 1 else await generate(min(room, max_tokens - 1))
         except ServerRefusedError as refusal:
-            raise wire.too_long(refusal, server.context) or refusal from refusal
+            raise answers.too_long(refusal, server.context) or refusal from refusal

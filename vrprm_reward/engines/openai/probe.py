@@ -10,7 +10,7 @@ from typing import Protocol
 from PIL import Image
 
 from vrprm_reward.engines.engine import Message, Prompt
-from vrprm_reward.engines.openai import wire
+from vrprm_reward.engines.openai import answers, wire
 from vrprm_reward.engines.openai.errors import (
     LogprobsMissingError,
     ServerAnswerError,
@@ -165,7 +165,7 @@ async def _lengths(
             "POST", wire.PATHS["completions"], wire.prompt_body(raw, model=model) | one
         )
         there = await ask("POST", wire.PATHS["chat"], _canary_body(prompt, model) | one)
-        return wire.prompt_tokens(here, server), wire.prompt_tokens(there, server)
+        return answers.prompt_tokens(here, server), answers.prompt_tokens(there, server)
     except (ServerRefusedError, ServerAnswerError) as error:
         if isinstance(error, ServerRefusedError) and error.status not in _NOT_UNDERSTOOD:
             raise
@@ -226,12 +226,12 @@ async def find_way(ask: Ask, server: str, model: str, route: Route) -> Way:
                     break
                 body = start | wire.choice_fields(route, way)
                 answer = await ask("POST", wire.PATHS[route], body)
-                wire.read_judgement(answer, route, server)
+                answers.read_judgement(answer, route, server)
             except ServerRefusedError as refusal:
                 if refusal.status not in (400, 422):
                     raise
                 if "logprob" in refusal.words:
-                    without_logprobs = wire.no_logprobs(server, f"({refusal.words[:200]})")
+                    without_logprobs = answers.no_logprobs(server, f"({refusal.words[:200]})")
                 failures.append(f"{spelling} was refused ({refusal.words[:100]})")
             except LogprobsMissingError as missing:
                 without_logprobs = missing
@@ -239,7 +239,7 @@ async def find_way(ask: Ask, server: str, model: str, route: Route) -> Way:
                 return way
     if without_logprobs is not None:
         raise without_logprobs
-    raise wire.ignored(server, "; ".join(failures))
+    raise answers.ignored(server, "; ".join(failures))
 
 
 async def takes_several(ask: Ask, server: str, model: str) -> Way | None:
@@ -251,7 +251,9 @@ async def takes_several(ask: Ask, server: str, model: str) -> Way | None:
         way = await find_way(ask, server, model, "completions")
         body = wire.texts_body([_SKY, f"Quick now. {_SKY}"], model=model)
         fields = wire.choice_fields("completions", way)
-        wire.read_judgements(await ask("POST", wire.PATHS["completions"], body | fields), 2, server)
+        answers.read_judgements(
+            await ask("POST", wire.PATHS["completions"], body | fields), 2, server
+        )
     except ServerError:
         return None
     except PassingFailure as failure:
@@ -265,7 +267,7 @@ async def _choose(
 ) -> str:
     body = start | wire.choice_fields(route, way, words)
     answer = await ask("POST", wire.PATHS[route], body)
-    return wire.read_choice(answer, route, server)
+    return answers.read_choice(answer, route, server)
 
 
 async def can_name_images(ask: Ask, server: str, model: str) -> bool:
@@ -284,7 +286,7 @@ async def can_name_images(ask: Ask, server: str, model: str) -> bool:
     try:
         first = await ask("POST", wire.PATHS["chat"], sent)
         second = await ask("POST", wire.PATHS["chat"], named)
-        if wire.prompt_tokens(first, server) != wire.prompt_tokens(second, server):
+        if answers.prompt_tokens(first, server) != answers.prompt_tokens(second, server):
             return False
     except ServerError:
         return False
