@@ -21,7 +21,9 @@ class Transcript:
     """Steps of the policy's own text; empty when there are none in the part that is judged."""
 
     tokens: tuple[int, ...]
-    """Per step, the index of its last token that the policy wrote."""
+    """Per step, the index of its last token that the policy wrote. A response that was cut off in
+    its last step has no token behind it: there it is the one before, since what stands on the last
+    token of a response is what its end earns."""
 
     policy_text: str
     """The policy's own text, which outcomes are read from."""
@@ -61,7 +63,18 @@ def read_transcript(
         start = stop
     tokens = last_tokens(ids, tokenizer, text, steps, mask=mask)
     last = next((index for index in reversed(range(len(ids))) if mask[index]), None)
-    return Transcript(text, tuple(steps), tuple(tokens), "\n".join(own), last)
+    return Transcript(text, tuple(steps), _before_the_end(tokens, mask, last), "\n".join(own), last)
+
+
+def _before_the_end(
+    tokens: Sequence[int], mask: Sequence[int], last: int | None
+) -> tuple[int, ...]:
+    """The steps' tokens; the last step's is not the response's last, if it has another one."""
+    if not tokens or tokens[-1] != last:
+        return tuple(tokens)
+    *others, end = tokens
+    first = others[-1] + 1 if others else 0
+    return (*others, next((i for i in range(end - 1, first - 1, -1) if mask[i]), end))
 
 
 def _moved(step: Step, by: int) -> Step:

@@ -5,10 +5,14 @@ import logging
 import pytest
 import torch
 
+from tests.qwen_vocabulary import qwen3_tokenizer
 from vrprm_reward.errors import InputError
 from vrprm_reward.rewards.advantage import ESTIMATORS, leave_one_out, same_step
+from vrprm_reward.rewards.combine import RolloutReward
+from vrprm_reward.steps import StepSettings
 from vrprm_verl.estimators import NAMES, MaskedShareError, make_estimator, step_rewards_of
-from vrprm_verl.row import VISIBLE_ZERO
+from vrprm_verl.row import VISIBLE_ZERO, Row
+from vrprm_verl.transcript import read_transcript
 
 Z = VISIBLE_ZERO
 estimate = make_estimator(leave_one_out)
@@ -29,7 +33,7 @@ def test_what_stands_on_the_last_token_is_the_ends():
     rewards = torch.tensor([[0.5, 0, Z, 1, 0], [0, 0.5, 1.5, 0, 0], [0, 0, 0.25, 0, 0]])
     mask = torch.tensor([[1, 1, 1, 1, 0], [1, 1, 1, 0, 0], [1, 1, 1, 0, 0]])
     found, tokens, ends = step_rewards_of(rewards, mask)
-    # The second was cut off in its second step; the third is rewarded as a whole.
+    # The second was cut off in a second step of one token; the third is rewarded as a whole.
     assert [row.tolist() for row in found] == [[0.5, 0], [0.5], [0.25]]
     assert (tokens, ends) == ([[0, 2], [1], [2]], [1.0, 1.5, 0.0])
     advantages, _ = estimate(rewards, mask, index=["a"] * 3)
@@ -37,6 +41,26 @@ def test_what_stands_on_the_last_token_is_the_ends():
     assert advantages[0].tolist() == [0.375, 0.25, 0.25, 0.25, 0]
     assert advantages[1].tolist() == [1.125, 1.125, 1.0, 0, 0]
     assert advantages[2].tolist() == [-1.5, -1.5, -1.5, 0, 0]
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_a_cut_off_response_is_credited_for_its_last_step_as_any_other(name):
+    tokenizer = qwen3_tokenizer()
+    texts = ["It is two.\n\nSo four.<|im_end|>"] * 3 + ["It is two.\n\nSo six"]
+    steps = [(0.9, 0.8), (0.9, 0.7), (0.9, 0.9), (0.9, 0.02)]
+    rows, tokens, lengths = [], [], []
+    for text, rewards in zip(texts, steps, strict=True):
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        found = read_transcript(ids, [1] * len(ids), tokenizer, StepSettings())
+        reward = RolloutReward("scored", found.steps, rewards, rewards, None)
+        rows.append(Row(reward, found.tokens, 0, 0.0, last=found.last).dense(16))
+        tokens.append(found.tokens)
+        lengths.append(len(ids))
+    mask = torch.tensor([[place < length for place in range(16)] for length in lengths]).long()
+    advantages, _ = make_estimator(ESTIMATORS[name])(torch.stack(rows), mask, ["a"] * 4, {})
+    wanted = ESTIMATORS[name]([torch.tensor(each) for each in steps], ["a"] * 4)
+    for row, places, step_advantages in zip(advantages, tokens, wanted, strict=True):
+        assert row[list(places)].tolist() == pytest.approx(step_advantages[:-1].tolist(), abs=1e-5)
 
 
 def test_same_step_by_hand_on_tokens():

@@ -88,7 +88,8 @@ def test_a_rollout_is_scored_rewarded_and_placed(judged, tokenizer):
     assert row.reward.outcome == 1.0
     ids = tokenizer.encode(RESPONSE, add_special_tokens=False)
     assert row.belongs_to(ids)
-    assert row.tokens[-1] == row.last == len(ids) - 1
+    # Nothing stands behind the last step: its reward is a token before what the end earns.
+    assert row.tokens[-1] + 1 == row.last == len(ids) - 1
     (rollout,) = reward.asked
     assert rollout.problem.question == "<image>How many?"
     assert rollout.problem.images == (IMAGE,)
@@ -101,7 +102,7 @@ def test_the_outcome_is_read_from_what_the_policy_wrote_and_not_a_tool(judged, t
     count = [len(tokenizer.encode(text, add_special_tokens=False)) for text in (own, tool)]
     row = judged(Scripted(0.9), own + tool, mask=[1] * count[0] + [0] * count[1])
     assert row.reward.outcome == 0.0
-    assert row.tokens == (count[0] - 1,)
+    assert (row.tokens, row.last) == ((count[0] - 2,), count[0] - 1)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +149,7 @@ def test_a_response_without_any_token_is_masked_since_there_is_nowhere_to_put_a_
 def test_by_default_the_steps_of_a_wrong_answer_earn_nothing_and_stay_visible(judged):
     row = judged(Scripted(0.9, 0.6), truth="4", settings={"credit": "min_form"})
     assert (row.reward.rewards, row.reward.masked) == ((0.0, 0.0), False)
-    assert row.dense(64).nonzero().flatten().tolist() == list(row.tokens)
+    assert row.dense(64).nonzero().flatten().tolist() == [*row.tokens, row.last]
 
 
 def test_validation_rows_are_rewarded_by_their_outcome_alone(judged):

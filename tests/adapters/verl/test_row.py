@@ -66,7 +66,7 @@ def test_what_the_end_earns_stands_on_the_last_token():
     copy = Row.from_json(row.to_json())
     assert (copy.reward.end, copy.last, copy.scalar) == (1.0, 4, 1.5)
     assert copy.dense(6).tolist() == pytest.approx([0, 0.5, 0, VISIBLE_ZERO, 1, 0])
-    # A response that was cut off in its last step has one token for both.
+    # A last step of one token, behind which a response was cut off, shares it with the end.
     assert Row(reward, (1, 3), 7, 0.5, last=3).dense(6).tolist() == [0, 0.5, 0, 1, 0, 0]
 
 

@@ -70,7 +70,21 @@ def test_a_response_of_nothing_but_special_tokens_has_no_steps(tokenizer):
 def test_a_response_cut_in_the_middle_of_a_character_still_has_its_tokens(tokenizer):
     ids = tokenizer.encode("one\n\ntwo 𒀀", add_special_tokens=False)[:-1]
     found = read_transcript(ids, [1] * len(ids), tokenizer, WHOLE)
-    assert found.tokens[-1] == len(ids) - 1
+    assert [step.text for step in found.steps] == ["one", "two \ufffd"]
+    assert (found.tokens, found.last) == ((0, len(ids) - 2), len(ids) - 1)
+
+
+def test_a_last_step_that_is_cut_off_leaves_the_last_token_to_the_end(tokenizer):
+    ids, _, found = read(tokenizer, ("It is two.\n\nSo four", 1))
+    assert found.tokens == (3, len(ids) - 2)
+    assert found.last == len(ids) - 1
+    # Where a step has no other token, it stays: it must not be taken for the step before.
+    ids, _, found = read(tokenizer, ("It is two.\n\nSo", 1))
+    assert found.tokens == (3, len(ids) - 1)
+    # Nor may it be a token of a tool.
+    ids, mask, found = read(tokenizer, ("It is two.", 1), (" tool says", 0), ("So", 1))
+    assert found.tokens == (3, len(ids) - 1)
+    assert all(mask[token] for token in found.tokens)
 
 
 def test_three_hundred_steps_of_one_word_have_three_hundred_tokens(tokenizer):
