@@ -100,6 +100,16 @@ def test_a_step_that_is_too_long_is_no_proposal(server: Server) -> None:
     assert ask(server, n=1) == [Continuation("", finished=False, tokens=7)]
 
 
+@pytest.mark.parametrize(("reason", "asked"), [("abort", 2), ("content_filter", 1)])
+def test_a_step_that_was_broken_off_is_never_a_finished_response(
+    server: Server, reason: str, asked: int
+) -> None:
+    server.choices = [choice("The blue sphere is to the", reason, stop_reason=None)]
+    with pytest.raises(ServerAnswerError, match=reason):
+        ask(server, n=1)
+    assert len(server.bodies) == asked
+
+
 def test_a_server_that_does_not_say_why_it_stopped_is_refused(server: Server) -> None:
     server.choices = [choice("Three.")]
     with pytest.raises(ServerAnswerError, match="stop_reason"):

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import httpx2
 
+from vrprm_reward.engines.openai.answers import raise_if_broken_off, unknown_end
 from vrprm_reward.engines.openai.errors import ServerAnswerError
 from vrprm_reward.engines.openai.http import PassingFailure, call
 from vrprm_reward.errors import InputError
@@ -171,9 +172,11 @@ class OpenAIPolicy:
         ) as client:
             for attempt in range(1, s.attempts + 1):
                 try:
-                    return await call(
+                    answer = await call(
                         client, s.url, "POST", f"{s.url.rstrip('/')}/chat/completions", body
                     )
+                    raise_if_broken_off(answer, s.url)
+                    return answer
                 except PassingFailure as failure:
                     if attempt == s.attempts:
                         raise failure.final(attempt) from failure
@@ -192,6 +195,8 @@ class OpenAIPolicy:
             ) from error
         if reason == "length":
             return Continuation("", finished=False, tokens=tokens)
+        if reason != "stop":
+            raise unknown_end(reason, self._settings.url)
         stopped_at = choice.get("stop_reason", choice.get("matched_stop"))
         cut = text.endswith(SEPARATOR) or stopped_at == SEPARATOR
         if not cut and "stop_reason" not in choice and "matched_stop" not in choice:

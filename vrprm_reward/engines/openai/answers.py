@@ -14,6 +14,7 @@ from vrprm_reward.engines.openai.errors import (
     ServerAnswerError,
     ServerRefusedError,
 )
+from vrprm_reward.engines.openai.http import PassingFailure
 from vrprm_reward.engines.openai.wire import VERDICTS, Json, Route
 from vrprm_reward.errors import PromptTooLongError
 
@@ -26,11 +27,24 @@ def prompt_tokens(answer: Json, server: str) -> int:
     return _usage(answer, "prompt_tokens", server)
 
 
-def broken_off(answer: Json) -> bool:
-    """Whether the server ended a request without an answer, which another server may give."""
+def raise_if_broken_off(answer: Json, server: str) -> None:
+    """Raise `PassingFailure` where the server ended a request without an answer."""
     choices = answer.get("choices")
-    return isinstance(choices, list) and any(
+    if isinstance(choices, list) and any(
         isinstance(choice, dict) and choice.get("finish_reason") == "abort" for choice in choices
+    ):
+        raise PassingFailure(
+            f"{server} broke off a request (finish_reason 'abort'), as servers do that shut down "
+            "or pause",
+            kind="answer",
+        )
+
+
+def unknown_end(finish: object, server: str) -> ServerAnswerError:
+    """The error for a text that neither came to its end nor ran out of tokens."""
+    return ServerAnswerError(
+        f"{server} ended a text with finish_reason {finish!r} instead of 'stop' or 'length': "
+        "switch off tool calls and content filters on that server"
     )
 
 
@@ -48,10 +62,7 @@ def read_generation(
     text = _text(choice, route)
     finish = choice.get("finish_reason")
     if finish not in ("stop", "length"):
-        raise ServerAnswerError(
-            f"{server} ended a text with finish_reason {finish!r} instead of 'stop' or 'length': "
-            "switch off tool calls and content filters on that server"
-        )
+        raise unknown_end(finish, server)
     reasoning = _reasoning(choice) if route == "chat" else ""
     if reasoning:
         opening, closing = thinking

@@ -121,12 +121,7 @@ class Dialogue:
             if path.startswith("../"):
                 base, path = base.removesuffix("/v1"), path.removeprefix("..")
             answer = await self._fleet.call(server, method, base + path, body)
-            if answers.broken_off(answer):
-                raise PassingFailure(
-                    f"{server.name} broke off a request (finish_reason 'abort'), as servers do "
-                    "that shut down or pause",
-                    kind="answer",
-                )
+            answers.raise_if_broken_off(answer, server.name)
             return answer
 
         return ask
