@@ -8,9 +8,11 @@ from vrprm_reward.types import ImageSource
 
 Message = Mapping[str, Any]
 
+PLACEHOLDER = "<image>"
+
 
 def question_and_images(prompt: str | Sequence[Message]) -> tuple[str, tuple[ImageSource, ...]]:
-    """The text and the images of a prompt's user messages.
+    """The text of a prompt's user messages, `<image>` where an image stands, and the images.
 
     TRL puts a row's images into its conversation before rewards are asked, so these are the images
     that the policy got.
@@ -30,12 +32,15 @@ def question_and_images(prompt: str | Sequence[Message]) -> tuple[str, tuple[Ima
             continue
         content = message.get("content")
         parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        text = ""
         for part in parts or ():
             if part.get("type") == "text":
-                texts.append(part["text"])
+                text += part["text"]
             elif part.get("type") == "image":
                 images.append(part["image"])
-    return "\n".join(texts), tuple(images)
+                text += PLACEHOLDER
+        texts.append(text)
+    return "\n\n".join(texts), tuple(images)
 
 
 def response_text(completion: str | Sequence[Message]) -> str:

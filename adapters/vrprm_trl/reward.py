@@ -16,7 +16,7 @@ from vrprm_reward.rewards.metrics import batch_metrics
 from vrprm_reward.rewards.outcome import OutcomeFunction, load_outcome
 from vrprm_reward.rewards.scalar import scalar_reward, split_outcome, split_reward
 from vrprm_reward.types import Problem, Rollout
-from vrprm_trl.conversation import question_and_images, response_text
+from vrprm_trl.conversation import PLACEHOLDER, question_and_images, response_text
 
 
 @dataclass(frozen=True)
@@ -185,8 +185,15 @@ class ProcessRewardFunction:
                     '(lists of images) or "image"'
                 )
             answer = answers[index]
+            question = questions[index] if questions else question
+            if not isinstance(question, str) or not question.replace(PLACEHOLDER, "").strip():
+                where = f"column {self._questions!r}" if questions else "prompt's user messages"
+                raise InputError(
+                    f"row {index} of a batch has no question ({question!r}) in its {where}: give "
+                    "every row a text"
+                )
             problem = Problem(
-                question=questions[index] if questions else question,
+                question=question,
                 images=images,
                 reference_answer=None if answer is None else str(answer),
             )

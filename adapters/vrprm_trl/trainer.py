@@ -26,7 +26,8 @@ class StepGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     One of `reward_funcs` is a `ProcessRewardFunction` made with `steps=True`. What the whole
     response earns goes through TRL's baseline and scaling as ever; what its steps earn becomes step
     advantages within the group, which are added on the tokens of each step. TRL does not scale
-    these.
+    these. A completion that could not be scored gets no advantage, whatever other reward functions
+    say of it.
 
     Args:
         step_advantage: a name in `vrprm_reward.rewards.advantage.ESTIMATORS`.
@@ -74,7 +75,10 @@ class StepGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         output = super()._generate_and_score_completions(inputs)
         own = self._process_reward.take_steps()
         tokens = self._on_tokens(own, self._advantages(own), output)
-        output["advantages"] = output["advantages"].unsqueeze(1) + self._step_weight * tokens
+        # TRL takes None for 0 as soon as another reward function has a number.
+        scored = [[float(not each.reward.masked)] for each in own]
+        whole = output["advantages"].unsqueeze(1)
+        output["advantages"] = whole * whole.new_tensor(scored) + self._step_weight * tokens
         return output
 
     def _advantages(self, own: Sequence[StepsOfCompletion]) -> list[torch.Tensor | None]:

@@ -81,6 +81,13 @@ def test_the_default_credit_is_refused_where_steps_are_taken_for_scores():
         check_fit(RewardRule(), "process_grpo")
 
 
+@pytest.mark.parametrize("credit", ["delta", "clip_delta"])
+def test_differences_of_other_kinds_are_no_scores_either(credit):
+    with pytest.raises(InputError, match=f"'{credit}' is made for .*leave_one_out.* credit=raw"):
+        check_fit(RewardRule(combination="sum", credit=credit), "process_grpo")
+    check_fit(RewardRule(combination="sum", credit=credit), "leave_one_out")
+
+
 def test_the_default_rule_fits_the_default_advantage_rule_and_verls_own():
     for estimator in (DEFAULT_ADVANTAGE, "same_step", "gae", "grpo"):
         check_fit(RewardRule(), estimator)
@@ -113,7 +120,7 @@ def test_an_unscorable_response_earns_the_rules_lowest_reward_even_if_its_answer
 
 @pytest.mark.parametrize("credit", sorted(RULES))
 def test_a_right_answer_never_earns_less_than_a_wrong_one_by_default(credit):
-    if credit in ("centred", "clip"):
+    if credit in ("centred", "clip", "clip_delta"):
         with pytest.raises(ValidationError, match=f"'{credit}' a right one .* combination=sum"):
             RewardRule(credit=credit)
         return

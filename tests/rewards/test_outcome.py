@@ -56,6 +56,10 @@ def isolated():
         ("\\boxed{a\\boxed{b}c}", "b"),
         ("} \\boxed{1}}", "1"),
         pytest.param("\\boxed{1}" + "\\boxed{" * 200_000, "1", id="thousands of open boxes"),
+        pytest.param("\n# " * 100_000, None, id="thousands of headings"),
+        pytest.param("#" * 200_000 + " *" * 100_000, None, id="a long heading"),
+        pytest.param("The answer " + "must be " * 100_000, None, id="an answer that never comes"),
+        ("Every option is a number", None),
         ("I do not know", None),
         ("", None),
     ],
@@ -193,14 +197,63 @@ def test_without_a_reference_the_outcome_is_unknown_and_not_wrong(math_check):
         found = check("\\boxed{1}", None)
         assert (found.value, found.reason) == (None, "no_reference")
         assert "combination 'process'" in found.detail
-    assert math_check("\\boxed{1}", "").reason == "reference_unreadable"
+        # An empty box would equal a blank reference.
+        for blank in ("", " \n"):
+            assert check("\\boxed{}", blank).reason == check("5", blank).reason == "no_reference"
+    assert math_check("\\boxed{1}", "$$").reason == "reference_unreadable"
     assert asyncio.run(load_outcome("none").acheck("1", "1")).value is None
+
+
+@pytest.mark.parametrize(
+    ("response", "reference"),
+    [
+        ("B", "B"),
+        ("B) 12 cm", "B"),
+        ("Three sides are equal.\n\n**(B)**\n", "B"),
+        ("Yes", "yes"),
+        ("It purrs.\n\nCat.", "cat"),
+        ("The correct option is B.", "B"),
+        ("Therefore, the correct choice is (B).", "B"),
+        ("Therefore the answer must be B.", "B"),
+        ("The answer is therefore B", "B"),
+        ("So the answer is, then, 3.", "3"),
+        ("### Final Answer\n\n**B**", "B"),
+        ("**Final answer**\nB", "B"),
+    ],
+)
+def test_answers_are_found_in_the_forms_that_models_write(math_check, response, reference):
+    assert math_check(response, reference).value == 1.0
+    other = "C" if reference == "B" else "dog"
+    assert math_check(response, other).value == 0.0
+
+
+def test_a_response_that_states_no_answer_is_wrong_with_that_reason(math_check):
+    for check in (math_check, lambda *a: asyncio.run(load_outcome("exact").acheck(*a))):
+        found = check("Two of them are red, I think", "3")
+        assert (found.value, found.reason) == (0.0, "no_answer_stated")
+        assert "boxed" in found.detail
+        found = check("The answer is 2.", "3")
+        assert (found.value, found.reason) == (0.0, None)
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "Each option is a number. So A or B",
+        "A\nor B",
+        "The first choice is A good one\nB, A",
+        "A B",
+    ],
+)
+def test_hedging_is_no_answer(math_check, response):
+    assert math_check(response, "A").value == 0.0
 
 
 def test_exact_wants_the_same_text():
     check = load_outcome("exact")
     assert asyncio.run(check.acheck("The answer is Red.", "red")).right
-    assert not asyncio.run(check.acheck("red", "red")).right
+    assert asyncio.run(check.acheck("It is what I see.\n\nRed.", "red")).right
+    assert not asyncio.run(check.acheck("It is red", "red")).right
     assert asyncio.run(check.acheck("The answer is (B).", "B")).right
     assert not asyncio.run(check.acheck("The answer is (B) 12 cm.", "B")).right
     assert not asyncio.run(check.acheck("The answer is (C).", "B")).right

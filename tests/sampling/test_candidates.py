@@ -80,6 +80,17 @@ def test_equal_answers_have_equal_votes_and_are_held_to_the_reference(folder: Pa
     assert found.right == (True, False, True, False, True)
 
 
+@pytest.mark.parametrize(
+    "order", [("50\\%", "0.5", "50"), ("0.5", "50\\%", "50"), ("50", "0.5", "50\\%")]
+)
+def test_a_percentage_has_the_votes_of_its_share_in_whatever_order(folder: Path, order) -> None:
+    found = answers(
+        read(folder, candidates=[rf"\boxed{{{text}}}" for text in order], answer="50"), "math"
+    )
+    votes = dict(zip(order, found.votes, strict=True))
+    assert votes["50\\%"] == votes["0.5"] != votes["50"]
+
+
 def test_text_alone_tells_fractions_and_decimals_apart(folder: Path) -> None:
     found = answers(read(folder, candidates=RESPONSES, answer="1/2"), "exact")
     assert found.votes == (0, None, 1, 2, 0)

@@ -113,6 +113,22 @@ class TestSearching:
         found = run(Script(["a 90"], ["."]), proposals=1)
         assert [(t.steps, t.ended) for t in found.trajectories] == [(("a 90",), "finished")]
 
+    def test_one_end_among_proposals_ends_nothing_as_long_as_a_step_is_accepted(self) -> None:
+        places = ["a 90"], ["b 60", ".", "c 80"], ["d 90."]
+        found = run(Script(*places), proposals=3)
+        assert found.accepted[0].steps == ("a 90", "c 80", "d 90")
+        assert [j.text for j in found.choices[1].accepted] == ["c 80", "b 60"]
+        assert found.spent.unusable == 0
+        most = run(Script(["a 90"], ["b 60", ".", "."]), proposals=3)
+        assert most.accepted[0].steps == ("a 90",)
+        none = run(Script(["a 90"], ["b 10", ".", "c 20"]), proposals=3)
+        assert [(t.steps, t.ended) for t in none.trajectories] == [(("a 90",), "finished")]
+        assert [j.text for j in none.choices[1].rejected] == ["b 10", "c 20"]
+
+    def test_with_a_beam_an_end_is_one_way_of_several(self) -> None:
+        found = run(Script(["a 90"], ["b 60", ".", "c 80"], ["d 70."]), proposals=3, beam=2)
+        assert [t.steps for t in found.accepted] == [("a 90",), ("a 90", "c 80", "d 70")]
+
     def test_an_empty_response_is_no_trajectory(self) -> None:
         found = run(Script(["."]), proposals=1, tries=2)
         assert found.accepted == ()

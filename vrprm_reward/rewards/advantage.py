@@ -201,7 +201,7 @@ def _row(rewards: StepRewards, index: int) -> torch.Tensor:
 
 
 def _end(rewards: StepRewards, index: int, ends: Ends) -> torch.Tensor:
-    return _row(rewards, index).new_tensor(ends[index] if ends else 0.0)
+    return _row(rewards, index).new_tensor(0.0 if ends is None else float(ends[index]))
 
 
 def _returns(rewards: StepRewards, index: int, ends: Ends) -> torch.Tensor:

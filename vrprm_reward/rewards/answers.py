@@ -4,7 +4,13 @@ import re
 
 _MARKED = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL)
 _STATED = re.compile(
-    r"(?:\banswer|答案)\**+(?:\s*(?:is\b|[:：=是为為]|[选選](?![项項])))++\s*+(?=\S)", re.IGNORECASE
+    r"""(?: (?:\banswer|答案)\**+
+            (?:\s*(?:is\b|(?:must|should|will)\s++be\b|[:：=是为為]|[选選](?![项項])))++
+            (?:\s++(?:therefore|thus|hence|then|so|indeed|clearly|simply)\b,?)?+
+          | \b(?:option|choice)\s++is\b:?(?=\s*+[*(\[]*+(?-i:[A-J])(?![\w'-]))
+          | ^[ \t]*+\#*+[ \t]*+\**+(?:final\s++)?answer\**+[^\S\n]*+\n
+        )\s*+(?=\S)""",
+    re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _BRACE = re.compile(r"[{}]")
@@ -45,7 +51,8 @@ def final_answer(response: str) -> str | None:
     r"""The answer that a response states, or None.
 
     The last `\boxed{...}` with balanced braces behind the thinking, else the inside of `<answer>`,
-    else the rest of the line behind the last "answer is", "answer:" or "答案：".
+    else the rest of the line behind the last "answer is", "answer must be", "answer:" or "答案：",
+    "option is B" or "choice is B", or a heading "Answer".
     """
     rest = answer_part(response)
     boxed = _last_boxed(rest)
@@ -55,6 +62,11 @@ def final_answer(response: str) -> str | None:
         return rest.strip() or None
     ends = [marker.end() for marker in _STATED.finditer(rest)]
     return rest[ends[-1] :].partition("\n")[0].strip() if ends else None
+
+
+def last_line(response: str) -> str:
+    """The last line of `answer_part` that is not blank; empty without one."""
+    return answer_part(response).rstrip().rpartition("\n")[2].strip()
 
 
 def same_text(answer: str, reference: str) -> bool:

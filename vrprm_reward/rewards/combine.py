@@ -19,8 +19,8 @@ Combination = Literal["sum", "gated", "process", "outcome", "ps_grpo"]
 COMBINATIONS: tuple[Combination, ...] = get_args(Combination)
 
 
-_WITHOUT_LOWER_BOUND: tuple[CreditRule, ...] = ("centred", "clip")
-"""Credits whose sum over doubtful steps falls with every step."""
+_BELOW_NOTHING: tuple[CreditRule, ...] = ("centred", "clip", "clip_delta")
+"""Credits whose sum over doubtful steps is below 0."""
 
 
 class RewardRule(BaseModel):
@@ -31,9 +31,9 @@ class RewardRule(BaseModel):
     combination: Combination = "gated"
     """`gated`: if the outcome is right, every step earns process_weight times its credit, and the
     end outcome_weight times the outcome; if it is wrong (below 0.5), nothing is earned.
-    Refuses the credits `centred` and `clip`, under which a right answer could earn less than
-    nothing. `sum`: the same whatever the outcome, so that wrong answers are paid for what the
-    judge likes in them.
+    Refuses the credits `centred`, `clip` and `clip_delta`, under which a right answer could earn
+    less than nothing. `sum`: the same whatever the outcome, so that wrong answers are paid for
+    what the judge likes in them.
     `process`: no outcome, which policies learn to exploit (PURE, arXiv 2504.15275). `outcome`:
     only the outcome, at the end. `ps_grpo`: PS-GRPO's number at the end, an outcome that is cut
     where the process scores fall (URSA, arXiv 2501.04686)."""
@@ -61,7 +61,7 @@ class RewardRule(BaseModel):
 
     @model_validator(mode="after")
     def _a_right_answer_earns_no_less_than_a_wrong_one(self) -> Self:
-        if self.combination == "gated" and self.credit in _WITHOUT_LOWER_BOUND:
+        if self.combination == "gated" and self.credit in _BELOW_NOTHING:
             raise ValueError(
                 f"under the combination 'gated' a wrong answer earns 0, and with the credit "
                 f"{self.credit!r} a right one on doubtful steps would earn less: set "
@@ -95,7 +95,12 @@ DEFAULT_ADVANTAGE: Literal["leave_one_out"] = "leave_one_out"
 """The advantage rule that goes with the default rule, in `vrprm_reward.rewards.advantage`."""
 
 _MADE_FOR: Mapping[CreditRule, str] = MappingProxyType(
-    {"own": "same_step", "running_min": DEFAULT_ADVANTAGE}
+    {
+        "own": "same_step",
+        "running_min": DEFAULT_ADVANTAGE,
+        "delta": DEFAULT_ADVANTAGE,
+        "clip_delta": DEFAULT_ADVANTAGE,
+    }
 )
 _INSTEAD: Mapping[tuple[CreditRule, str], CreditRule] = MappingProxyType(
     {
@@ -103,6 +108,8 @@ _INSTEAD: Mapping[tuple[CreditRule, str], CreditRule] = MappingProxyType(
         ("own", "group_mean"): "running_min",
         ("own", "process_grpo"): "raw",
         ("running_min", "process_grpo"): "raw",
+        ("delta", "process_grpo"): "raw",
+        ("clip_delta", "process_grpo"): "raw",
     }
 )
 
@@ -110,8 +117,9 @@ _INSTEAD: Mapping[tuple[CreditRule, str], CreditRule] = MappingProxyType(
 def check_fit(rule: RewardRule, estimator: str) -> None:
     """Whether step rewards by `rule` mean what an advantage rule takes them for.
 
-    The credits `own` and `running_min` are made of differences: normalised over a group they are no
-    scores. The sum of `own` is the first step's probability, which says nothing of a response.
+    The credits `own`, `running_min`, `delta` and `clip_delta` are made of differences: normalised
+    over a group they are no scores. The sum of `own` is the first step's probability, which says
+    nothing of a response. (So is that of `delta`, which is taken as it was published.)
 
     Raises:
         InputError: they do not fit; says which credit does.

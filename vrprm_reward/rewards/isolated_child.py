@@ -14,7 +14,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from vrprm_reward.rewards.answers import answer_part, final_answer, percentage, text_verdict
+from vrprm_reward.rewards.answers import (
+    answer_part,
+    final_answer,
+    last_line,
+    percentage,
+    text_verdict,
+)
 
 MAX_BYTES = 8 * 2**30
 """Address space of a child; what asks for more fails by itself instead of taking the machine."""
@@ -40,8 +46,8 @@ def _load_math() -> Callable[[str, str], float | str]:
 
     def check(response: str, reference: str) -> float | str:
         stated = final_answer(response)
-        known = None if stated is None else text_verdict(stated, reference)
-        if known is not None:
+        known = text_verdict(last_line(response) if stated is None else stated, reference)
+        if known or (known is False and stated is not None):
             return float(known)
         gold_percent = percentage(reference)
         percent = None if stated is None else percentage(stated)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from vrprm_reward.errors import MissingExtraError
-from vrprm_reward.rewards.answers import final_answer, same_text
+from vrprm_reward.rewards.answers import final_answer, last_line, same_text
 from vrprm_reward.rewards.isolated import IsolatedFunction
 from vrprm_reward.rewards.isolated_child import verdict
 
@@ -35,7 +35,8 @@ class Outcome:
     reason: str | None = None
     """A stable short name. With None: why there is no value (`no_reference`,
     `reference_unreadable`, `raised`, `no_outcome`, `off`). With 0: `timeout` or `died` when
-    checking did not come to an end, which counts as wrong so that a policy gains nothing by it."""
+    checking did not come to an end, which counts as wrong so that a policy gains nothing by it;
+    `no_answer_stated` when `math` or `exact` found no answer in the response."""
 
     detail: str | None = None
     """The reason in a sentence."""
@@ -63,7 +64,8 @@ def load_outcome(
         outcome: `math`: the stated final answer as text where text decides (options, plain words;
             see `answers.text_verdict`), else by math-verify (extra `outcome`); a percentage
             equals its hundredth part, and from 1% on its number without the sign too (`50%`
-            equals `0.5` and `50`); `exact`: the stated final answer equals the reference as text;
+            equals `0.5` and `50`); `exact`: the stated final answer equals the reference as text.
+            Where no answer is stated, both take the last line for it;
             `none`: always unknown; `module:function`: imported and called in a process of its
             own; or a function, which is called in a thread, or awaited.
         timeout: seconds for one check.
@@ -85,7 +87,8 @@ def load_outcome(
             "another outcome (exact, none, module:function)"
         )
     if outcome == "math" or ":" in outcome:
-        return _Isolated(IsolatedFunction(outcome, timeout=timeout, workers=workers))
+        function = IsolatedFunction(outcome, timeout=timeout, workers=workers)
+        return _Math(function) if outcome == "math" else _Isolated(function)
     raise ValueError(
         f"unknown outcome {outcome!r}; choose one of {', '.join(OUTCOMES)}, or name your own "
         "function as module:function"
@@ -104,12 +107,25 @@ class _Unknown:
         return Outcome(None, "off", "no outcome is checked")
 
 
+def _unless_stated(response: str) -> Outcome:
+    """Wrong; with the reason where no answer is stated that could be right."""
+    if final_answer(response) is not None:
+        return Outcome(0.0)
+    return Outcome(
+        0.0,
+        "no_answer_stated",
+        "the response states no answer: have the policy write it in \\boxed{...}, in "
+        "<answer>...</answer>, or behind 'The answer is'",
+    )
+
+
 class _Exact:
     async def acheck(self, response: str, reference: str | None) -> Outcome:
-        if reference is None:
+        if reference is None or not reference.strip():
             return _NO_REFERENCE
         stated = final_answer(response)
-        return Outcome(float(stated is not None and same_text(stated, reference)))
+        found = last_line(response) if stated is None else stated
+        return Outcome(1.0) if same_text(found, reference) else _unless_stated(response)
 
 
 class _Isolated:
@@ -129,6 +145,15 @@ class _Isolated:
 
     def close(self) -> None:
         self._function.close()
+
+
+class _Math(_Isolated):
+    async def acheck(self, response: str, reference: str | None) -> Outcome:
+        if reference is None or not reference.strip():
+            return _NO_REFERENCE
+        found = await super().acheck(response, reference)
+        wrong = found.value == 0 and found.reason is None
+        return _unless_stated(response) if wrong else found
 
 
 class _Called:

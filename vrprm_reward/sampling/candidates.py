@@ -6,7 +6,7 @@ from vrprm_reward.errors import StepError
 from vrprm_reward.images import ImageSettings
 from vrprm_reward.jobs.fields import NO_STEPS, Fields, kind_of
 from vrprm_reward.jobs.keys import problem_key
-from vrprm_reward.rewards.answers import final_answer, same_text
+from vrprm_reward.rewards.answers import final_answer, percentage, same_text
 from vrprm_reward.rewards.outcome import OutcomeCheck
 from vrprm_reward.steps import join_steps, locate_steps
 from vrprm_reward.types import Problem, Rollout
@@ -116,6 +116,12 @@ async def compare_answers(row: ProblemRow, check: OutcomeCheck) -> Answers:
     return Answers(texts, tuple(votes), tuple(right))
 
 
+def _as_share(text: str) -> str:
+    """A percentage as the fraction that it is: 50% may be meant by 50 and by 0.5, but not both."""
+    number = percentage(text)
+    return text if number is None else f"\\frac{{{number}}}{{100}}"
+
+
 async def _kind(text: str, kinds: list[str], check: OutcomeCheck) -> int:
     """The number of the kind that an answer belongs to; a new one is appended."""
     text = text.rstrip(". ")  # the end of the sentence is no part of the answer
@@ -123,7 +129,7 @@ async def _kind(text: str, kinds: list[str], check: OutcomeCheck) -> int:
         if same_text(text, known):
             return number
     for number, known in enumerate(kinds):
-        if (await check.acheck(f"\\boxed{{{text}}}", known)).right:
+        if (await check.acheck(f"\\boxed{{{_as_share(text)}}}", _as_share(known))).right:
             return number
     kinds.append(text)
     return len(kinds) - 1

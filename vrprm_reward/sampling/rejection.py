@@ -200,38 +200,48 @@ class _Search:
     spent: Spent = field(default_factory=Spent)
 
     async def grow(self, prefix: Trajectory) -> list[Trajectory]:
-        """The prefix with one more step, in up to `beam` ways; or the prefix, given up."""
+        """The prefix with one more step, in up to `beam` ways; or the prefix, ended or given up.
+
+        A proposal to end where it is has no step to be judged. It is followed when at least half
+        of the proposals are such, or no proposed step is accepted; with a beam it is one more way.
+        """
         accepted: list[Judged] = []
         rejected: list[Judged] = []
         seen: set[str] = set()
+        ended: list[Trajectory] = []
         for attempt in range(self.settings.tries):
             proposals = await self._propose(prefix.steps, self.settings.proposals, attempt)
-            new = [p for p in proposals if p.text not in seen or not p.text]
+            ends = sum(bool(prefix.steps) and _is_end(p) for p in proposals)
+            new = [p for p in _distinct(proposals) if p.text not in seen or not p.text]
+            if ends:
+                ended = [replace(prefix, ended="finished")]
+                new = [p for p in new if not _is_end(p)]
+                if self.settings.beam == 1 and 2 * ends >= len(proposals):
+                    return ended
             seen.update(p.text for p in new)
-            if prefix.steps and any(p.finished and not p.text.strip() for p in new):
-                return [replace(prefix, ended="finished")]
             for judged in await self._judge(prefix.steps, new):
                 passed = judged.value >= self.settings.threshold
                 (accepted if passed else rejected).append(judged)
-            if accepted:
+            if accepted or ended:
                 break
         if self.settings.pick == "best":
             accepted.sort(key=lambda judged: -judged.value)
         if accepted or rejected:
             self.choices.append(Choice(prefix, tuple(accepted), tuple(rejected)))
         if not accepted:
-            return [replace(prefix, ended="no_step_accepted")]
-        return [_with_step(prefix, judged) for judged in accepted[: self.settings.beam]]
+            return ended or [replace(prefix, ended="no_step_accepted")]
+        grown = [_with_step(prefix, judged) for judged in accepted[: self.settings.beam]]
+        return grown if self.settings.beam == 1 else [*ended, *grown]
 
     async def _propose(
         self, steps: tuple[str, ...], count: int, attempt: int
     ) -> list[Continuation]:
-        """Distinct proposals; deterministic in the seed and the place."""
+        """Proposals, deterministic in the seed and the place."""
         seed = int.from_bytes(digest([self.seed, list(steps), attempt, count])[:4]) >> 1
         proposals = await self.policy.propose(self.problem, steps, count, seed=seed)
         self.spent.policy_tokens += sum(p.tokens for p in proposals)
         self.spent.proposals += len(proposals)
-        return list({(p.text, p.finished): p for p in proposals}.values())
+        return list(proposals)
 
     async def _judge(
         self, steps: tuple[str, ...], proposals: Sequence[Continuation]
@@ -266,6 +276,15 @@ class _Search:
     def _rollout(self, texts: tuple[str, ...]) -> Rollout:
         response, steps = join_steps(texts)
         return Rollout(problem=self.problem, response=response, steps=steps)
+
+
+def _is_end(proposal: Continuation) -> bool:
+    """Whether it says that the response ends where it is."""
+    return proposal.finished and not proposal.text.strip()
+
+
+def _distinct(proposals: Sequence[Continuation]) -> list[Continuation]:
+    return list({(p.text, p.finished): p for p in proposals}.values())
 
 
 def _with_step(prefix: Trajectory, judged: Judged) -> Trajectory:

@@ -42,6 +42,8 @@ def step_pairs(problem: Problem, images: Sequence[str], found: Found) -> Iterato
                 "rejected": rejected.text,
                 "p_chosen": chosen.p,
                 "p_rejected": rejected.p,
+                "value_chosen": chosen.value,
+                "value_rejected": rejected.value,
             }
 
 

@@ -58,7 +58,7 @@ def test_what_the_policy_saw_is_what_is_judged():
     reward = ScriptedReward()
     call(ProcessRewardFunction(reward, outcome="exact"), "One.")
     (asked,) = reward.calls[0]
-    assert asked.problem.question == "How many?"
+    assert asked.problem.question == "<image>How many?"
     assert asked.problem.images == (picture(),)
     assert asked.problem.reference_answer == "3"
 
@@ -138,8 +138,38 @@ def test_an_outcome_that_is_off_and_needed_is_refused():
         ProcessRewardFunction(ScriptedReward(), outcome="none")
 
 
+@pytest.mark.parametrize(
+    ("prompt", "more", "match"),
+    [
+        (
+            [PROMPT[1] | {"content": PROMPT[1]["content"][:1]}],
+            {},
+            r"row 0 .* no question \('<image>'",
+        ),
+        (PROMPT, {"asked": [None]}, r"row 0 .* no question \(None\) in its column 'asked'"),
+    ],
+)
+def test_a_row_without_a_question_is_named(prompt, more, match):
+    function = make(question_column="asked" if more else None)
+    with pytest.raises(InputError, match=match):
+        function(prompts=[prompt], completions=completions("One."), answer=["3"], **more)
+
+
 def test_conversations_are_read_in_every_form_that_trl_has():
-    assert question_and_images(PROMPT) == ("How many?", (picture(),))
+    assert question_and_images(PROMPT) == ("<image>How many?", (picture(),))
+    one, other = picture(), picture()
+    parts = ["Figure 1: ", one, " Figure 2: ", other, " Which is red?"]
+    content = [
+        {"type": "text", "text": part}
+        if isinstance(part, str)
+        else {"type": "image", "image": part}
+        for part in parts
+    ]
+    interleaved = [{"role": "user", "content": content}, {"role": "user", "content": "Say."}]
+    assert question_and_images(interleaved) == (
+        "Figure 1: <image> Figure 2: <image> Which is red?\n\nSay.",
+        (one, other),
+    )
     assert question_and_images([{"role": "user", "content": "Why?"}]) == ("Why?", ())
     assert response_text("A.") == "A."
     assert (

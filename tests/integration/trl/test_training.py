@@ -189,6 +189,28 @@ def test_tokens_carry_the_advantage_of_their_step(example, policy, options, rewa
     assert all(math.isfinite(row["loss"]) for row in trainer.state.log_history if "loss" in row)
 
 
+def says_nothing(completions, **_):
+    """A second reward function, which knows a number for every completion."""
+    return [1.0] * len(completions)
+
+
+def test_a_masked_completion_has_no_advantage_beside_a_second_reward_function(
+    example, policy, options, reward_server
+):
+    options.max_steps = 2
+    judge = EveryFifthFails(load_process_reward(reward_server.url))
+    reward = ProcessRewardFunction(judge, outcome="exact", steps=True, rule=SUM)
+    trainer = trained(example, policy, options, [reward, says_nothing], Recorded)
+    masked = [
+        (each.reward.masked, bool(output["advantages"][row].any()))
+        for kept, output in trainer.batches
+        for row, each in enumerate(kept)
+    ]
+    assert judge.failed == sum(is_masked for is_masked, _ in masked) == 3
+    assert not any(learns for is_masked, learns in masked if is_masked)
+    assert any(learns for is_masked, learns in masked if not is_masked)
+
+
 def test_step_advantages_need_a_function_that_keeps_steps(example, policy, options):
     from vrprm_reward.errors import InputError
 
