@@ -221,17 +221,6 @@ def quiz_example(rng: random.Random, error_rate: float = 0.5) -> Example:
 QUIZ_STEPS = 9
 
 
-def counting_example(rng: random.Random, error_rate: float = 0.5) -> Example:
-    """Claims about the numbers of things in one picture."""
-    scene = random_scene(rng)
-    writer = _Writer(scene, rng)
-    for number in range(QUIZ_STEPS):
-        move = Move("count", str(number), of=(rng.choice(KINDS),))
-        writer.write(move, "misread" if rng.random() < error_rate else None)
-    picture = draw(scene, rng)
-    return Example("", "", "counting", scene, picture, tuple(writer.steps), ())
-
-
 def _quiz_moves(scene: Scene, rng: random.Random, name: str) -> list[Move]:
     kind = rng.choice(("what", "where", "beside"))
     if kind == "what":
