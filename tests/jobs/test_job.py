@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.jobs.doubles import LengthReward, Watching
-from vrprm_reward.errors import InputError
+from vrprm_reward.errors import EngineError, InputError
 from vrprm_reward.jobs.job import PIECES_AT_ONCE, JobSettings, OfflineJob
 from vrprm_reward.jobs.outputs import score_record
 from vrprm_reward.jobs.rows import rollout_row
@@ -119,6 +119,52 @@ class TestResuming:
                 OfflineJob(settings, rollout_row, Watching()) as other,
             ):
                 other.check()
+
+    def test_a_link_to_the_output_of_another_job_is_refused(self, folder: Path) -> None:
+        rows, link = write_rows(folder), folder / "link.jsonl"
+        link.symlink_to("out.jsonl")
+        first = JobSettings(rows=rows, output=folder / "out.jsonl")
+        second = JobSettings(rows=rows, output=link)
+        with OfflineJob(first, rollout_row, Watching()) as job:
+            job.check()
+            with (
+                pytest.raises(InputError, match="in use by another job"),
+                OfflineJob(second, rollout_row, Watching()) as other,
+            ):
+                other.check()
+
+    def test_a_full_disk_ends_the_job_which_goes_on_when_there_is_space(self, folder: Path) -> None:
+        rows, out = write_rows(folder, 400), folder / "out.jsonl"
+        watcher = Watching()
+
+        def run_out_of_space() -> None:
+            settings = JobSettings(rows=rows, output=out, rows_at_once=4)
+            with OfflineJob(settings, rollout_row, watcher) as job:
+                job.check()
+                kept = job.keep(LengthReward(), "m")
+                for _ in job.scored("scoring", kept, lambda row: [row.rollout]):
+                    job.journal._database.execute("PRAGMA max_page_count = 1")
+
+        with pytest.raises(InputError, match="free space"):
+            run_out_of_space()
+        (before,) = watcher.kept_counts
+        assert 4 <= before < 400
+        reward, watcher = LengthReward(), Watching()
+        run(reward, watcher, rows=rows, output=out)
+        assert watcher.resumed_counts == [before]
+        assert len(reward.seen) == 400 - before
+
+    def test_a_journal_that_fails_hides_no_earlier_error(self, folder: Path) -> None:
+        settings = JobSettings(rows=write_rows(folder), output=folder / "out.jsonl")
+
+        def fail() -> None:
+            with OfflineJob(settings, rollout_row, Watching()) as job:
+                job.check()
+                job.journal.close()
+                raise EngineError("the first one")
+
+        with pytest.raises(EngineError, match="the first one"):
+            fail()
 
 
 class TestParts:

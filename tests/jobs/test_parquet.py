@@ -8,6 +8,7 @@ from tests.jobs.doubles import Watching
 from tests.jobs.test_job import LengthReward, run, write_rows
 from vrprm_reward.errors import InputError, MissingExtraError
 from vrprm_reward.images import ImageSettings
+from vrprm_reward.jobs.job import JobSettings, OfflineJob
 from vrprm_reward.jobs.outputs import atomic_output, image_reference
 from vrprm_reward.jobs.rows import Row, rollout_row
 from vrprm_reward.jobs.source import open_rows
@@ -121,6 +122,67 @@ def test_columns_of_mixed_kinds_are_refused_and_nothing_is_left(tmp_path: Path) 
     with pytest.raises(InputError, match="write JSONL instead"):
         output.__exit__(None, None, None)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 2**64])
+def test_a_number_of_more_than_64_bits_is_refused(tmp_path: Path, number: int) -> None:
+    output = atomic_output(tmp_path / "out.parquet")
+    write = output.__enter__()
+    write({"id": number})
+    with pytest.raises(InputError, match="write JSONL instead; the finished work serves it"):
+        output.__exit__(None, None, None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_half_a_surrogate_pair_becomes_a_question_mark(tmp_path: Path) -> None:
+    path = tmp_path / "out.parquet"
+    with atomic_output(path) as write:
+        write({"thinking": "a\ud83d, \\ud83d, \U0001f600"})
+    assert pq.read_table(path).to_pylist() == [{"thinking": "a?, \\ud83d, \U0001f600"}]
+
+
+@pytest.mark.parametrize(
+    ("ids", "told"),
+    [
+        (["a", None], r"texts and numbers \(line 1: 'a', line 2: 2; a row without an id has its"),
+        ([7, "a", "b"], r"texts and numbers \(line 2: 'a', line 1: 7;"),
+        ([1, 2**63], r"outside -2\^63 to 2\^63 - 1 \(line 2: 9223372036854775808\)"),
+        ([-(2**63) - 1], r"outside -2\^63 to 2\^63 - 1 \(line 1: -9223372036854775809\)"),
+        (["x" * 500, 10**500], r"line 1: 'x{58}…, line 2: 10{58}…; .* every row a text as its id"),
+    ],
+)
+@pytest.mark.parametrize("name", ["out.parquet", "link.jsonl"])
+def test_ids_that_fit_no_column_are_refused_before_anything_is_scored(
+    folder: Path, ids: list[Any], told: str, name: str
+) -> None:
+    rows = folder / "rows.jsonl"
+    rows.write_text("".join(json.dumps({**ROW, "id": each}) + "\n" for each in ids))
+    (folder / "link.jsonl").symlink_to("out.parquet")
+    reward = LengthReward()
+    with pytest.raises(InputError, match=told):
+        run(reward, Watching(), rows=str(rows), output=folder / name)
+    assert reward.seen == []
+    assert not list(folder.glob("*.unfinished"))
+    run(reward, Watching(), rows=str(rows), output=folder / "out.jsonl")
+
+
+@pytest.mark.parametrize("ids", [["a", "b"], [None, None], [2**63 - 1, -(2**63)], [5, None]])
+def test_ids_of_one_kind_are_fine(folder: Path, ids: list[Any]) -> None:
+    rows = folder / "rows.jsonl"
+    rows.write_text("".join(json.dumps({**ROW, "id": each}) + "\n" for each in ids))
+    run(LengthReward(), Watching(), rows=str(rows), output=folder / "out.parquet")
+    assert len(pq.read_table(folder / "out.parquet")) == 2
+
+
+def test_the_work_for_a_parquet_file_serves_a_jsonl_file_when_renamed(folder: Path) -> None:
+    rows, output = write_rows(folder, 8), folder / "out.parquet"
+    with OfflineJob(JobSettings(rows=rows, output=output), rollout_row, Watching()) as job:
+        job.check()
+        next(job.scored("scoring", job.keep(LengthReward(), "m"), lambda row: [row.rollout]))
+    (folder / "out.parquet.unfinished").rename(folder / "out.jsonl.unfinished")
+    reward = LengthReward()
+    run(reward, Watching(), rows=rows, output=folder / "out.jsonl")
+    assert reward.seen == []
 
 
 def test_without_pyarrow_the_command_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 
 from vrprm_reward.errors import InputError, RowError
 from vrprm_reward.images import ImageSettings
-from vrprm_reward.jobs.outputs import atomic_output, check_output, json_line, score_record
+from vrprm_reward.jobs.outputs import (
+    atomic_output,
+    check_output,
+    image_reference,
+    json_line,
+    score_record,
+)
 from vrprm_reward.jobs.rows import Row, parse_row, rollout_row
 from vrprm_reward.jobs.source import RowSource, open_rows
 from vrprm_reward.types import ProcessScore, Step, Usage
@@ -359,6 +365,43 @@ class TestWriting:
         with atomic_output(path):
             pass
         assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(ordinary.stat().st_mode)
+
+
+class TestPathsOfImages:
+    """Below `tmp_path`: data/rows.jsonl, data/pics/a.png, b.png, and links of two kinds."""
+
+    @pytest.fixture(autouse=True)
+    def tree(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for folder in ("deep/store/data/pics", "deep/er/runs", "runs"):
+            (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / "data_link").symlink_to("deep/store/data")
+        (tmp_path / "runs_link").symlink_to("deep/er/runs")
+        (tmp_path / "deep/store/data/pics_link").symlink_to("../../er/runs")
+        (tmp_path / "deep/store/data/pics/a.png").symlink_to("../../b.png")
+        (tmp_path / "deep/store/b.png").touch()
+        (tmp_path / "deep/er/b.png").touch()
+        (tmp_path / "deep/er/runs/c.png").touch()
+        monkeypatch.chdir(tmp_path)
+
+    @pytest.mark.parametrize("base", ["runs", "runs_link", "data_link", "."])
+    @pytest.mark.parametrize("root", ["data_link", "deep/store/data"])
+    @pytest.mark.parametrize(
+        "text", ["pics/a.png", "../b.png", "pics_link/c.png", "pics_link/../b.png", "./pics/a.png"]
+    )
+    def test_they_lead_to_the_same_file_through_links_too(
+        self, base: str, root: str, text: str
+    ) -> None:
+        found = image_reference(text, root=Path(root), base=Path(base))
+        assert Path(base, found).samefile(Path(root, text))
+        assert Path(found).name == Path(text).name
+
+    def test_links_in_the_path_itself_keep_their_names(self) -> None:
+        root = Path("data_link")
+        assert image_reference("pics_link/c.png", root=root, base=root) == "pics_link/c.png"
+
+    @pytest.mark.parametrize("text", ["/a/b/../c.png", "https://h/a/../b.png", "data:,x/../y"])
+    def test_what_starts_from_no_folder_stays_as_it_is(self, text: str) -> None:
+        assert image_reference(text, root=Path("data_link"), base=Path("runs_link")) == text
 
 
 class TestCheckingTheOutput:

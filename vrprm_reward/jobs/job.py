@@ -6,6 +6,7 @@ finished scores in a journal beside the output, and moves the output into place 
 """
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -20,11 +21,22 @@ from vrprm_reward.jobs.fields import Fields
 from vrprm_reward.jobs.journal import Journal
 from vrprm_reward.jobs.kept import KeptReward
 from vrprm_reward.jobs.outputs import atomic_output, check_output
+from vrprm_reward.jobs.parquet import PARQUET, IdColumn
 from vrprm_reward.jobs.source import Keyed, RowSource, Shard, open_rows
 from vrprm_reward.process_reward import ProcessReward
 from vrprm_reward.types import ProcessScore, Rollout
 
-R = TypeVar("R", bound=Keyed)
+
+class Named(Keyed, Protocol):
+    """A row that has an id."""
+
+    @property
+    def id(self) -> str | int:
+        """The row's own id, or its number."""
+        ...
+
+
+R = TypeVar("R", bound=Named)
 
 ROWS_AT_ONCE = 64
 """Rows in one piece."""
@@ -137,17 +149,26 @@ class OfflineJob(Generic[R]):
         """Read all rows once, report the bad ones, show the good ones to `seen`; open the journal.
 
         Raises:
-            InputError: there is no good row, or another job is writing the output.
+            InputError: there is no good row, the ids do not fit a Parquet output, or another job
+                is writing the output.
         """
         self._watcher.begin("checking rows", None)
+        ids = IdColumn()
         for row in self._read():
             if not isinstance(row, RowError):
                 self.good += 1
+                ids.add(row.line, row.id)
                 seen(row)
         if not self.good:
             raise InputError(f"no row of {self.source.name} can be used: {self._why_none()}")
         output = self._settings.output
-        path = None if output is None else output.with_name(output.name + JOURNAL_SUFFIX)
+        path = None
+        if output is not None:
+            written = Path(os.path.realpath(output)) if output.is_symlink() else output
+            # Beside the file itself, not beside a link to it: two jobs never write one file.
+            path = written.with_name(written.name + JOURNAL_SUFFIX)
+            if written.suffix.lower() == PARQUET:
+                ids.check(output)
         self.journal = Journal(path)
         self._stack.callback(self._close_journal)
         self.resumed = len(self.journal) > 0
@@ -229,8 +250,13 @@ class OfflineJob(Generic[R]):
             yield row
 
     def _close_journal(self) -> None:
-        count = len(self.journal)
-        if self._finished or not count:
+        try:
+            count = 0 if self._finished else len(self.journal)
+        except InputError:
+            # What broke the journal has ended the job: that is the error to be seen, not this one.
+            self.journal.close()
+            return
+        if not count:
             self.journal.delete()
         else:
             self.journal.close()

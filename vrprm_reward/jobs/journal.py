@@ -7,7 +7,7 @@ keys up without holding them in memory, and is locked by the process that uses i
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -16,6 +16,7 @@ from vrprm_reward.errors import InputError
 _APPLICATION = 0x7672706D  # "vrpm": SQLite's own place for whose file this is
 _VERSION = 1
 _KEYS_IN_ONE_QUERY = 500
+_NO_JOURNAL = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 
 class Journal:
@@ -25,26 +26,25 @@ class Journal:
         path: the file, made if it is not there. None: a temporary one that nobody sees.
 
     Raises:
-        InputError: another job is using the file, or it is something else.
+        InputError: another job is using the file, it is something else, or it cannot be made. The
+            methods raise it too where the file can no longer be read or written.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
+        self._name = "the temporary file of finished work" if path is None else repr(str(path))
         self._lock = threading.Lock()
-        self._database = sqlite3.connect(
-            path or "", timeout=0, isolation_level=None, check_same_thread=False
-        )
+        try:
+            self._database = sqlite3.connect(
+                path or "", timeout=0, isolation_level=None, check_same_thread=False
+            )
+        except sqlite3.Error as error:
+            raise InputError(f"{self._name} {_why_not_opened(error)}") from error
         try:
             self._prepare()
-        except sqlite3.DatabaseError as error:
+        except sqlite3.Error as error:
             self._database.close()
-            busy = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
-            what = (
-                "is in use by another job that writes the same output: wait for it to end"
-                if busy
-                else f"is no journal of a job ({error}): move it away"
-            )
-            raise InputError(f"{str(path)!r} {what}") from error
+            raise InputError(f"{self._name} {_why_not_opened(error)}") from error
         except BaseException:
             self._database.close()
             raise
@@ -74,7 +74,7 @@ class Journal:
     def get(self, keys: Sequence[bytes]) -> dict[bytes, str]:
         """The texts of those keys that are there."""
         found: dict[bytes, str] = {}
-        with self._lock:
+        with self._lock, self._usable("read"):
             for start in range(0, len(keys), _KEYS_IN_ONE_QUERY):
                 some = keys[start : start + _KEYS_IN_ONE_QUERY]
                 marks = ", ".join("?" * len(some))
@@ -90,15 +90,30 @@ class Journal:
         """Keep texts. Those of `temporary` keys are forgotten when the journal is opened again."""
         passing = set(temporary)
         rows = [(key, text, key not in passing) for key, text in texts.items()]
-        with self._lock:
+        with self._lock, self._usable("written"):
             self._database.execute("BEGIN")
             self._database.executemany("INSERT OR REPLACE INTO work VALUES (?, ?, ?)", rows)
             self._database.execute("COMMIT")
 
     def __len__(self) -> int:
-        with self._lock:
+        with self._lock, self._usable("read"):
             (count,) = self._database.execute("SELECT count(*) FROM work").fetchone()
         return int(count)
+
+    @contextlib.contextmanager
+    def _usable(self, what: str) -> Iterator[None]:
+        """Around a use of the database: its errors as `InputError`, no transaction left open."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            with contextlib.suppress(sqlite3.Error):
+                self._database.rollback()
+            if _result(error) in _NO_JOURNAL:
+                remedy = "delete it and give the same command again, which starts anew"
+            else:
+                start = "starts anew" if self.path is None else "goes on from the finished work"
+                remedy = f"free space on its disk; the same command {start}"
+            raise InputError(f"{self._name} cannot be {what} ({error}): {remedy}") from error
 
     def close(self) -> None:
         """Close the file; what is in it stays."""
@@ -118,3 +133,21 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _result(error: sqlite3.Error) -> int | None:
+    """SQLite's primary result code; None for errors that are Python's own."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+def _why_not_opened(error: sqlite3.Error) -> str:
+    code = _result(error)
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return "is in use by another job that writes the same output: wait for it to end"
+    if code in _NO_JOURNAL:
+        return f"is no journal of a job ({error}): move it away"
+    return (
+        f"cannot be made ({error}): is the folder writable, is there space on its disk, and is "
+        "the output's name at most 236 bytes long?"
+    )

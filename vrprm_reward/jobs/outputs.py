@@ -100,7 +100,16 @@ def image_reference(
     text = os.fspath(image)
     if base is None or "://" in text or text[:5].lower() == "data:" or os.path.isabs(text):
         return text
-    return os.path.relpath((root or Path()) / text, base)
+    return os.path.relpath(_place(root or Path(), text), os.path.realpath(base))
+
+
+def _place(root: Path, text: str) -> str:
+    """An image's path on which no `..` follows a symbolic link; other links keep their names."""
+    image = os.path.join(os.path.realpath(root), text)
+    if os.path.pardir not in Path(text).parts:
+        return image
+    folder, name = os.path.split(image)
+    return os.path.join(os.path.realpath(folder), name)
 
 
 def json_line(record: Mapping[str, Any]) -> bytes:
