@@ -133,8 +133,56 @@ def test_a_place_for_the_figures_is_looked_at_before_any_scoring(
     result = run(problems, "--summary", problems.parent / "no" / "summary.json")
     assert result.exit_code == 2
     assert "mkdir -p" in result.stderr
-    result = run(problems, "--summary", problems)
+    mine = problems.with_name("mine.json")
+    mine.write_text("mine")
+    result = run(problems, "--summary", mine)
     assert "exists" in result.stderr
+    assert mine.read_text() == "mine"
+    assert reward.seen == []
+
+
+@pytest.mark.parametrize("place", ["same.json", "./no/../same.json", "link.json"])
+def test_the_figures_do_not_replace_the_choices(
+    reward: Noting, problems: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.chdir(problems.parent)
+    Path("no").mkdir()
+    Path("link.json").symlink_to("same.json")
+    result = run(problems, "-o", "same.json", "--summary", place, "--overwrite")
+    assert result.exit_code == 2
+    assert "is --output too: choose another file for --summary" in result.stderr
+    assert not Path("same.json").exists()
+    assert reward.seen == []
+
+
+def test_the_figures_do_not_replace_an_output_by_another_name(
+    reward: Noting, problems: Path
+) -> None:
+    out, other = problems.with_name("out.jsonl"), problems.with_name("other.json")
+    out.write_text("old")
+    other.hardlink_to(out)
+    result = run(problems, "-o", out, "--summary", other, "--overwrite")
+    assert "is --output too" in result.stderr
+    assert out.read_text() == "old"
+
+
+def test_the_figures_do_not_replace_the_problems(reward: Noting, problems: Path) -> None:
+    before = problems.read_text()
+    result = run(problems, "--summary", problems, "--overwrite")
+    assert result.exit_code == 2
+    assert "is the input file" in result.stderr
+    assert problems.read_text() == before
+    assert reward.seen == []
+
+
+def test_figures_go_to_a_file_and_not_to_one_named_like_standard_output(
+    reward: Noting, problems: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(problems.parent)
+    result = run(problems, "--summary", "-")
+    assert result.exit_code == 2
+    assert "--summary writes a file, and '-' is none" in result.stderr
+    assert not Path("-").exists()
     assert reward.seen == []
 
 

@@ -176,6 +176,8 @@ def test_chat_template_prints_or_writes_the_template(call, tmp_path):
     assert call("chat-template", "--profile", "demo", "-o", "t.jinja") == (0, "", "")
     assert (tmp_path / "t.jinja").read_text() == template
     assert call("chat-template", "--profile", "nothing")[0] == 2
+    assert call("chat-template", "-o", "-") == (0, template, "")
+    assert not (tmp_path / "-").exists()
 
 
 def test_a_template_file_of_someone_elses_is_not_replaced_unasked(call, tmp_path):
@@ -187,3 +189,21 @@ def test_a_template_file_of_someone_elses_is_not_replaced_unasked(call, tmp_path
     assert call("chat-template", "-o", path, "--overwrite")[0] == 0
     assert call("chat-template", "-o", path)[0] == 0  # the same again
     assert path.read_text() == load_profile("two_stage").conversation
+
+
+def test_a_template_does_not_replace_the_profile_it_comes_from(call, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('extends = "demo"\nname = "mine"\n')
+    before = path.read_text()
+    status, _, said = call("chat-template", "--profile", path, "-o", "mine.toml", "--overwrite")
+    assert (status, path.read_text()) == (2, before)
+    assert "is the profile: choose another place with --output" in said
+
+
+def test_profiles_go_to_a_folder_and_not_to_one_named_like_standard_output(
+    call, checkout, tmp_path
+):
+    status, _, said = call("profile", "import", checkout, "-o", "-")
+    assert status == 2
+    assert "pass a folder with --output" in said
+    assert not (tmp_path / "-").exists()

@@ -105,6 +105,21 @@ class TestAnyJudge:
         assert "line 10" in result.stderr
         assert "9 rollouts, 1 attacks" in result.stdout
 
+    def test_the_figures_replace_neither_the_scores_nor_the_rollouts(
+        self, rows: Path, tmp_path: Path, use
+    ) -> None:
+        judge, before = use(FromURL()), rows.read_text()
+        out = tmp_path / "r.jsonl"
+        result = run(rows, "-o", out, "--metrics", out)
+        assert result.exit_code == 2
+        assert "is --output too: choose another file for --metrics" in result.stderr
+        assert not out.exists()
+        result = run(rows, "--metrics", rows, "--overwrite")
+        assert result.exit_code == 2
+        assert "is the input file" in result.stderr
+        assert rows.read_text() == before
+        assert judge.asked == []
+
     def test_the_tables_are_whole_at_80_columns(self, rows: Path, use) -> None:
         use(FromURL(lambda *_: True))
         result = run(rows, columns=80)

@@ -115,6 +115,19 @@ def test_results_are_not_replaced_unasked(world: ByQuestion) -> None:
     assert (world.root / "out" / "pairs.jsonl").read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", ["trajectories", "sft", "pairs", "labels"])
+def test_the_tasks_are_never_replaced_by_results(world: ByQuestion, name: str) -> None:
+    (world.root / "out").mkdir()
+    place = world.root / "out" / f"{name}.jsonl"
+    place.symlink_to(world.root / "tasks.jsonl")
+    before = place.read_text()
+    result = run(world, "--overwrite")
+    assert result.exit_code == 2
+    assert f"{name}.jsonl' is the input file" in result.stderr
+    assert place.read_text() == before
+    assert world.scored == 0
+
+
 @pytest.mark.parametrize(
     ("policy", "said"),
     [
@@ -131,6 +144,16 @@ def test_a_policy_that_cannot_be_used_is_said_before_any_work(
     assert result.exit_code == 2
     assert said in result.stderr
     assert world.scored == 0
+
+
+def test_results_go_to_a_folder_and_not_to_one_named_like_standard_output(
+    world: ByQuestion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(world.root)
+    result = run(world, "-o", "-")
+    assert result.exit_code == 2
+    assert "name a folder" in result.stderr
+    assert not Path("-").exists()
 
 
 def test_a_broken_image_fails_its_own_problem(world: ByQuestion) -> None:

@@ -1,4 +1,5 @@
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,12 @@ def data_of(page: str) -> dict[str, Any]:
     assert found
     data: dict[str, Any] = json.loads(found[1])
     return data
+
+
+def one_of_n(**more: Any) -> dict[str, Any]:
+    """A row of best-of-n with one candidate, some fields of which are other ones."""
+    candidate = {**record("x", [0.5]), "answer": "3", "vote": 0, "right": True, **more}
+    return {**record("x", [0.5]), "chosen": {}, "candidates": [candidate]}
 
 
 def test_the_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
@@ -114,9 +121,28 @@ class TestPictures:
         scores = write(tmp_path, record("a", [0.5]))
         assert data_of(page_of(scores, "--embed-mb", 0))["images"][0][0] == "images/a.png"
 
-    @pytest.mark.parametrize("reference", ["images/gone.png", "http://x.org/a.png"])
-    def test_an_image_that_cannot_be_had_is_said_so(self, tmp_path: Path, reference: str) -> None:
-        page = page_of(write(tmp_path, record("a", [0.5], images=[reference])))
+    def test_images_at_file_urls_are_shown(self, tmp_path: Path) -> None:
+        place = tmp_path / "images" / "a b.png"
+        save_picture(place)
+        scores = write(tmp_path, record("a", [0.5], images=[place.as_uri()]))
+        page = page_of(scores)
+        ((source, name),) = data_of(page)["images"]
+        assert source.startswith("data:image/png;base64,")
+        assert name == "a b.png"
+        assert "cannot be shown" not in page
+        linked = data_of(page_of(scores, "--images", "link", "--overwrite"))["images"]
+        assert linked == [["images/a%20b.png", "a b.png"]]
+
+    @pytest.mark.parametrize("mode", ["embed", "link"])
+    @pytest.mark.parametrize(
+        "reference",
+        ["images/gone.png", "http://x.org/a.png", "s3://x/a.png", "file://x.org/a.png", "images"],
+    )
+    def test_an_image_that_cannot_be_had_is_said_so(
+        self, tmp_path: Path, reference: str, mode: str
+    ) -> None:
+        scores = write(tmp_path, record("a", [0.5], images=[reference]))
+        page = page_of(scores, "--images", mode)
         assert data_of(page)["images"][0][0] is None
         assert "1 images cannot be shown." in page
 
@@ -136,11 +162,29 @@ class TestInput:
             (record("a", [0.5]) | {"question": None}, "field 'question'"),
             (record("a", [0.5]) | {"p_correct": [0.5, 0.5]}, "field 'p_correct'"),
             (record("a", [0.5]) | {"steps": None}, "field 'steps'"),
+            (record("a", [0.5]) | {"steps": ["One."]}, "field 'steps[0]': a string"),
+            (record("a", [0.5]) | {"steps": [{"text": 1}]}, "field 'steps[0].text'"),
+            (record("a", [0.5]) | {"p_correct": [None]}, "field 'p_correct[0]': null"),
+            (record("a", [0.5]) | {"p_correct": ["0.5"]}, "field 'p_correct[0]': a string"),
+            (record("a", [0.5]) | {"p_correct": [True]}, "field 'p_correct[0]': true or false"),
+            (record("a", [0.5]) | {"p_correct": [math.nan]}, "field 'p_correct[0]': nan is no"),
+            (record("a", [0.5]) | {"p_correct": [1.5]}, "field 'p_correct[0]': 1.5 is no"),
+            (record("a", [0.5]) | {"p_correct": [-0.5]}, "field 'p_correct[0]': -0.5 is no"),
+            (record("a", [0.5], step_labels=[2]), "field 'step_labels[0]': 2: a label is"),
+            (record("a", [0.5], step_labels=["1"]), "field 'step_labels[0]': a string"),
+            (record("a", [0.5], step_labels=[1, 1]), "field 'step_labels'"),
+            (record("a", [0.5], step_labels=1), "field 'step_labels'"),
+            (record("a", [0.5], flags="all"), "field 'flags'"),
+            (record("a", [0.5], thinking=math.nan), "field 'thinking': nan, not a text"),
             ({"question": "?", "candidates": ["A.", "B."]}, "best-of-n, not its input"),
             ({"chosen": [1], "candidates": [{}]}, "field 'chosen'"),
             ({"chosen": {}, "candidates": []}, "field 'candidates'"),
             ({"chosen": {}, "candidates": [{"p_correct": None}]}, "candidates[0].vote"),
             ({"chosen": {}, "weight": "most", "candidates": [{}]}, "'most'"),
+            (one_of_n(vote=[1]), "field 'candidates[0].vote': a list"),
+            (one_of_n(right="no"), "field 'candidates[0].right': a string"),
+            (one_of_n(answer=3), "field 'candidates[0].answer': 3"),
+            (one_of_n(p_correct=[2]), "field 'candidates[0].p_correct[0]': 2"),
         ],
     )
     def test_a_bad_row_is_said_and_the_rest_is_shown(
@@ -150,11 +194,26 @@ class TestInput:
         assert result.exit_code == 1
         assert "line 1" in result.stderr
         assert said in " ".join(result.stderr.split())
+        assert len(data_of((tmp_path / "report.html").read_text())["rollouts"]) == 1
 
     def test_a_file_without_scores_makes_no_page(self, tmp_path: Path) -> None:
         result = run(write(tmp_path, {"question": "?"}))
         assert result.exit_code == 2
         assert not (tmp_path / "report.html").exists()
+
+    def test_a_page_can_go_to_standard_output(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        scores = few(tmp_path)
+        result = CliRunner().invoke(app, ["report", str(scores), "-o", "-", "--title", "Schön"])
+        assert result.exit_code == 0, result.output
+        assert "<h1>Schön</h1>" in result.stdout
+        assert result.stdout.startswith("<!doctype html>")
+        assert result.stdout.rstrip().endswith("</html>")
+        assert len(data_of(result.stdout)["rollouts"]) == 6
+        assert "6 rollouts" in result.stderr
+        assert not Path("-").exists()
 
     def test_a_page_is_not_replaced_unasked(self, tmp_path: Path) -> None:
         scores = few(tmp_path)

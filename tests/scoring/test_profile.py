@@ -32,9 +32,21 @@ def test_a_profile_may_extend_another_and_change_single_keys(write):
     assert mine.conversation == base.conversation
 
 
+def test_a_profile_may_begin_with_a_byte_order_mark(write, tmp_path):
+    base = write('\ufeffextends = "two_stage"\nname = "base"\n[think]\nmax_tokens = 7\n')
+    mine = tmp_path / "over.toml"
+    mine.write_text(f'\ufeffextends = "{base.name}"\nname = "over"\n', encoding="utf-8")
+    profile = load_profile(mine)
+    assert profile.name == "over"
+    assert profile.think is not None
+    assert profile.think.max_tokens == 7
+
+
 def test_a_conversation_template_may_stand_in_a_file_beside_the_profile(write, tmp_path):
     (tmp_path / "own.jinja").write_text("{{ messages }}")
     path = write('extends = "two_stage"\nname = "mine"\nconversation = "own.jinja"\n')
+    assert load_profile(path).conversation == "{{ messages }}"
+    (tmp_path / "own.jinja").write_text("\ufeff{{ messages }}", encoding="utf-8")
     assert load_profile(path).conversation == "{{ messages }}"
 
 

@@ -19,12 +19,7 @@ from vrprm_reward.commands import options
 from vrprm_reward.engines.local.options import LocalOptions
 from vrprm_reward.errors import InputError
 from vrprm_reward.jobs.job import OfflineJob
-from vrprm_reward.jobs.outputs import (
-    check_output,
-    image_references,
-    score_values,
-    write_whole,
-)
+from vrprm_reward.jobs.outputs import image_references, score_values, write_whole
 from vrprm_reward.process_reward import DEMO, load_process_reward
 from vrprm_reward.report.progress import JobProgress
 from vrprm_reward.report.table import Tally, one_line
@@ -118,12 +113,11 @@ def best_of_n(
             options.job_settings(problems, output, overwrite, limit, shard),
             rows_at_once=PROBLEMS_AT_ONCE,
         )
-        if summary is not None:
-            check_output(summary, source=None, overwrite=overwrite)
-        check = _outcome(outcome)
         started = time.monotonic()
         accuracy, tally = Accuracy(), Tally("candidate")
         with OfflineJob(settings, problem_row, progress) as job:
+            options.check_figures(job, summary, "--summary", overwrite=overwrite)
+            check = _outcome(outcome)
             reward = load_process_reward(model, **choice.arguments(job.images))
             options.check_reference_use(reward, wanted=show_reference)
             job.check()

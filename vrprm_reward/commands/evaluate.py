@@ -29,7 +29,7 @@ from vrprm_reward.evaluation.visualprocessbench import (
 )
 from vrprm_reward.jobs.job import OfflineJob
 from vrprm_reward.jobs.kept import KeptReward
-from vrprm_reward.jobs.outputs import check_output, score_record, write_whole
+from vrprm_reward.jobs.outputs import score_record, write_whole
 from vrprm_reward.jobs.rows import Row
 from vrprm_reward.process_reward import DEMO, load_process_reward
 from vrprm_reward.report.progress import JobProgress
@@ -108,11 +108,10 @@ def visualprocessbench(
     with plain_errors(errors), JobProgress(errors, shown=not quiet) as progress:
         progress.most_bad_rows = BAD_ROWS_LISTED
         settings = options.job_settings(str(find_rows(path)), output, overwrite, limit, shard)
-        if metrics is not None:
-            check_output(metrics, source=None, overwrite=overwrite)
         started = time.monotonic()
         benchmark, tally = Benchmark(), Tally()
         with OfflineJob(settings, benchmark_row, progress) as job:
+            options.check_figures(job, metrics, "--metrics", overwrite=overwrite)
             job.check()
             if job.bad:
                 raise InputError(

@@ -1,6 +1,7 @@
 """Options that several commands share: the model, the steps, and the rows of a job."""
 
 import contextlib
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,7 @@ from vrprm_reward.errors import InputError
 from vrprm_reward.images import ImageSettings
 from vrprm_reward.jobs.job import JobSettings, OfflineJob
 from vrprm_reward.jobs.keys import checkpoint_fingerprint
-from vrprm_reward.jobs.outputs import json_line
+from vrprm_reward.jobs.outputs import check_output, json_line
 from vrprm_reward.jobs.source import STANDARD_STREAM, Shard
 from vrprm_reward.process_reward import DEMO, DEMO_FOLDER, ProcessReward, is_reward_server
 from vrprm_reward.report.terminal import open_console
@@ -214,6 +215,34 @@ def job_settings(
     target = None if output in (None, STANDARD_STREAM) else Path(output or "")
     part = Shard() if shard is None else Shard.parse(shard)
     return JobSettings(rows=rows, output=target, overwrite=overwrite, limit=limit, shard=part)
+
+
+def check_figures(job: OfflineJob[Any], path: Path | None, option: str, *, overwrite: bool) -> None:
+    """See that figures may be written beside the output of a job, before any work is done for it.
+
+    Args:
+        job: the job, open.
+        path: the file of its figures. None: they are written nowhere.
+        option: who asks for them, for messages.
+        overwrite: whether a file that exists may be replaced.
+
+    Raises:
+        InputError: it is the input or the output, exists already, or is no file in any folder.
+    """
+    if path is None:
+        return
+    if str(path) == STANDARD_STREAM:
+        raise InputError(f"{option} writes a file, and '-' is none: name one, say figures.json")
+    if job.output is not None and _same_file(path, job.output):
+        raise InputError(f"{str(path)!r} is --output too: choose another file for {option}")
+    check_output(path, source=job.source.path, overwrite=overwrite)
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    """Whether two paths name one file, which need not exist."""
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def words_console(output: str | None, quiet: bool, errors: Console) -> Console:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from vrprm_reward.errors import InputError
+from vrprm_reward.jobs.source import STANDARD_STREAM
 from vrprm_reward.report.table import one_line
 from vrprm_reward.report.terminal import (
     ALL_DONE,
@@ -146,6 +147,8 @@ def _print_findings(report: ImportReport) -> None:
 
 
 def _check_targets(profiles: tuple[Written, ...], folder: Path, *, overwrite: bool) -> None:
+    if str(folder) == STANDARD_STREAM:
+        raise InputError("profiles are several files, and '-' is none: pass a folder with --output")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{str(folder)!r} is a file: pass a folder with --output")
     for written in profiles:
@@ -174,7 +177,9 @@ def chat_template(
     ] = "two_stage",
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Write the template there."),
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write the template there; - is standard output."
+        ),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a file that says something else.")
@@ -184,9 +189,11 @@ def chat_template(
     with plain_errors(open_console(sys.stderr)):
         template = load_profile(profile).conversation
         template += "" if template.endswith("\n") else "\n"
-        if output is None:
+        if output is None or str(output) == STANDARD_STREAM:
             typer.echo(template, nl=False)
             return
+        if profile not in builtin_profiles() and output.exists() and output.samefile(profile):
+            raise InputError(f"{str(output)!r} is the profile: choose another place with --output")
         if not overwrite:
             _check_same(output, template)
         output.write_bytes(template.encode())

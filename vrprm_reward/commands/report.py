@@ -48,7 +48,8 @@ def report(
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="OUT.html", help="The page.")
+        Path,
+        typer.Option("--output", "-o", metavar="OUT.html", help="The page; - is standard output."),
     ] = Path("report.html"),
     overwrite: options.Overwrite = False,
     limit: Annotated[
@@ -71,7 +72,9 @@ def report(
     """
     errors = open_console(sys.stderr)
     with plain_errors(errors), open_rows(scores) as source:
-        check_output(output, source=source.path, overwrite=overwrite)
+        printed = str(output) == STANDARD_STREAM
+        if not printed:
+            check_output(output, source=source.path, overwrite=overwrite)
         name = "standard input" if scores == STANDARD_STREAM else Path(scores).name
         pictures = Pictures(source.folder, output.parent, images, embed_mb * MEBIBYTE)
         page = Page(title or f"Scores of {name}", pictures, limit)
@@ -92,14 +95,16 @@ def report(
         if pictures.missing:
             notes.append(f"{pictures.missing:,} images cannot be shown.")
         text = page.html(notes=notes)
-        write_whole(output, text)
-        console = open_console(sys.stdout)
+        if printed:
+            typer.echo(text.encode(errors="replace"), nl=False)
+        else:
+            write_whole(output, text)
+        console = options.words_console(str(output), quiet=False, errors=errors)
         size = len(text) / MEBIBYTE
+        place = "standard output" if printed else str(output)
         linked = f", {pictures.linked:,} images linked" if pictures.linked else ""
         console.print(
-            Text(
-                f"{len(page.rollouts):,} rollouts, {size:.1f} MiB{linked}: {one_line(str(output))}"
-            ),
+            Text(f"{len(page.rollouts):,} rollouts, {size:.1f} MiB{linked}: {one_line(place)}"),
             soft_wrap=True,
         )
         if page.left_out:

@@ -32,7 +32,7 @@ from vrprm_reward.evaluation.robustness import (
 from vrprm_reward.evaluation.robustness_attacks import ATTACKS
 from vrprm_reward.evaluation.robustness_edits import Attack
 from vrprm_reward.jobs.job import OfflineJob
-from vrprm_reward.jobs.outputs import check_output, json_line, score_record, write_whole
+from vrprm_reward.jobs.outputs import json_line, score_record, write_whole
 from vrprm_reward.jobs.rows import Row, rollout_row
 from vrprm_reward.process_reward import DEMO, ProcessReward, load_process_reward
 from vrprm_reward.report.progress import JobProgress
@@ -128,11 +128,10 @@ def robustness(
     ):
         settings = options.job_settings(rows, output, overwrite, limit, shard=None)
         settings = replace(settings, rows_at_once=ROWS_AT_ONCE)
-        if metrics is not None:
-            check_output(metrics, source=None, overwrite=overwrite)
         started = time.monotonic()
         others = OtherImages()
         with OfflineJob(settings, rollout_row, progress) as job:
+            options.check_figures(job, metrics, "--metrics", overwrite=overwrite)
             job.check(lambda row: others.add(row.rollout.problem))
             reward = load_process_reward(model, **choice.arguments(job.images))
             suite = Suite(attacks, profile_under_attack(reward), steps, others)

@@ -24,6 +24,7 @@ from vrprm_reward.jobs.fields import Fields
 from vrprm_reward.jobs.job import JobSettings, OfflineJob
 from vrprm_reward.jobs.keys import digest, problem_key
 from vrprm_reward.jobs.outputs import atomic_output, check_output, image_references
+from vrprm_reward.jobs.source import STANDARD_STREAM
 from vrprm_reward.process_reward import DEMO, ProcessReward, load_process_reward
 from vrprm_reward.report.progress import JobProgress
 from vrprm_reward.report.table import duration, one_line
@@ -194,6 +195,8 @@ def _job(
     tasks: str, output: Path, overwrite: bool, limit: int | None, shard: str | None
 ) -> JobSettings:
     """The job whose output is the file of trajectories; the folder is made."""
+    if str(output) == STANDARD_STREAM:
+        raise InputError("the results are several files, and '-' is none: name a folder for them")
     if output.exists() and not output.is_dir():
         raise InputError(f"{str(output)!r} is a file: choose a folder for the results")
     output.mkdir(parents=True, exist_ok=True)

@@ -116,16 +116,11 @@ class Page:
         return found
 
 
-def _labelled(rollout: Mapping[str, Any]) -> Sequence[int] | None:
-    labels = rollout.get("labels")
-    return labels if labels is not None and len(labels) == len(rollout["p"]) else None
-
-
 def _step_histogram(scored: Sequence[Mapping[str, Any]]) -> str:
     counts = {1: [0] * HISTOGRAM_BINS, 0: [0] * HISTOGRAM_BINS, -1: [0] * HISTOGRAM_BINS}
-    with_labels = any(_labelled(r) is not None for r in scored)
+    with_labels = any("labels" in r for r in scored)
     for rollout in scored:
-        labels = _labelled(rollout) or [NEUTRAL] * len(rollout["p"])
+        labels = rollout.get("labels") or [NEUTRAL] * len(rollout["p"])
         for p, label in zip(rollout["p"], labels, strict=True):
             counts[label][min(HISTOGRAM_BINS - 1, int(p * HISTOGRAM_BINS))] += 1
     if not with_labels:
@@ -147,7 +142,7 @@ def _positions(scored: Sequence[Mapping[str, Any]]) -> str:
 def _calibration(scored: Sequence[Mapping[str, Any]]) -> Calibration:
     found = Calibration()
     for rollout in scored:
-        for p, label in zip(rollout["p"], _labelled(rollout) or (), strict=False):
+        for p, label in zip(rollout["p"], rollout.get("labels", ()), strict=False):
             if label != NEUTRAL:
                 found.add(p, correct=label == 1)
     return found

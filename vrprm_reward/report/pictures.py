@@ -5,13 +5,14 @@ import io
 import os
 from pathlib import Path
 from typing import Literal
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from PIL import Image
 
-from vrprm_reward.errors import ImageError
+from vrprm_reward.errors import ImageError, MissingImageError
 from vrprm_reward.images import ImageSettings, load_image
 from vrprm_reward.images.encoded import encoded_image
+from vrprm_reward.jobs.fields import path_of_reference, unusable_reference
 
 ImageMode = Literal["embed", "link"]
 
@@ -25,6 +26,8 @@ SMALL_ENOUGH = 48 * 1024
 class Pictures:
     """Numbers images as they come, each distinct reference once.
 
+    A page asks nobody, so pictures at web addresses are not fetched; `file://` names a file.
+
     Args:
         root: where relative references start: the folder of the scores.
         page: the folder of the page, for links.
@@ -34,7 +37,6 @@ class Pictures:
 
     def __init__(self, root: Path, page: Path, mode: ImageMode, most_bytes: int) -> None:
         self._settings = ImageSettings(root=root)
-        self._root = root
         self._page = page
         self._mode = mode
         self._most_bytes = most_bytes
@@ -54,23 +56,23 @@ class Pictures:
 
     def _source(self, reference: str) -> str | None:
         inside = reference[:5].lower() == "data:"
-        if "://" in reference:
-            self.missing += 1
-            return None  # a page that asks nobody shows no pictures from elsewhere
-        if (self._mode == "link" or self.embedded_bytes >= self._most_bytes) and not inside:
-            path = self._root / reference
-            if not path.is_file():
-                self.missing += 1
-                return None
-            self.linked += 1
-            return quote(os.path.relpath(path.resolve(), self._page.resolve()))
         try:
+            if (self._mode == "link" or self.embedded_bytes >= self._most_bytes) and not inside:
+                return self._linked(reference)
             url = self._embedded(reference)
         except ImageError:
             self.missing += 1
             return None
         self.embedded_bytes += len(url)
         return url
+
+    def _linked(self, reference: str) -> str:
+        """A link to a file. Raises `ImageError`."""
+        if problem := unusable_reference(reference, self._settings):
+            raise MissingImageError(problem)
+        self.linked += 1
+        path = path_of_reference(reference, self._settings)
+        return quote(os.path.relpath(path.resolve(), self._page.resolve()))
 
     def _embedded(self, reference: str) -> str:
         encoded = encoded_image(reference, self._settings)
@@ -84,4 +86,7 @@ class Pictures:
 
 
 def _name(reference: str) -> str:
-    return "image in the row" if reference[:5].lower() == "data:" else Path(reference).name
+    if reference[:5].lower() == "data:":
+        return "image in the row"
+    name = Path(reference).name
+    return unquote(name) if reference[:7].lower() == "file://" else name

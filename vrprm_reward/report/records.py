@@ -1,13 +1,16 @@
 """Output files of the offline jobs -> what a report shows of each rollout."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 from vrprm_reward.errors import RowError
+from vrprm_reward.evaluation.metrics import CORRECT, INCORRECT, NEUTRAL
 from vrprm_reward.images import ImageSettings
 from vrprm_reward.jobs.fields import Fields, kind_of
 from vrprm_reward.rewards.aggregate import AGGREGATIONS
 from vrprm_reward.sampling.best_of_n import Candidates
+
+REMEDY = "give the output of a scoring job as it was written"
 
 
 class ReportRow:
@@ -42,16 +45,15 @@ class ReportRow:
         name = str(values.get("id", self.line))
         common = {"question": self._text("question"), "images": self._images()}
         if "candidates" not in values:
-            labels = values.get("step_labels")
-            more = {} if labels is None else {"labels": labels, "source": values.get("source")}
-            yield {**common, "id": name, **self._score(values, ""), **more}
+            score = self._score(values, "")
+            yield {**common, "id": name, **score, **self._labels(score)}
             return
         for number, candidate in enumerate(values["candidates"]):
             chosen = [rule for rule, at in values["chosen"].items() if at == number]
             more = {
                 "chosen": chosen,
-                "right": candidate.get("right"),
-                "answer": candidate.get("answer"),
+                "right": candidate["right"],
+                "answer": self._text_or_none(candidate, "answer", f"candidates[{number}]."),
             }
             score = self._score(candidate, f"candidates[{number}].")
             yield {**common, "id": f"{name} [{number + 1}]", **score, **more}
@@ -84,26 +86,83 @@ class ReportRow:
                 if not isinstance(candidate, dict) or name not in candidate:
                     place = f"candidates[{number}].{name}"
                     self._refuse(place, "missing: give the output of vrprm-reward best-of-n")
+            if not _is_number(vote := candidate["vote"]) and vote is not None:
+                place = f"candidates[{number}].vote"
+                self._refuse(place, f"{_shown(vote)}: it is the number of an answer, or null")
+            if not isinstance(right := candidate["right"], bool | None):
+                self._refuse(
+                    f"candidates[{number}].right", f"{_shown(right)}: it is true, false or null"
+                )
 
     def _score(self, values: Mapping[str, Any], place: str) -> dict[str, Any]:
-        steps, p = values.get("steps"), values.get("p_correct")
-        if not isinstance(steps, list):
-            self._refuse(f"{place}steps", f"{kind_of(steps)}: give the output of a scoring job")
-        if p is not None and (not isinstance(p, list) or len(p) != len(steps) or not p):
-            self._refuse(f"{place}p_correct", "does not have one probability for each step")
+        texts = self._steps(values.get("steps"), f"{place}steps")
+        p = self._probabilities(values.get("p_correct"), len(texts), f"{place}p_correct")
+        flags = values.get("flags") or []
+        if not isinstance(flags, list) or not all(isinstance(flag, str) for flag in flags):
+            self._refuse(f"{place}flags", f"not a list of texts: {REMEDY}")
         falls = [max(0.0, a - b) for a, b in zip(p or [], (p or [])[1:], strict=False)]
         return {
-            "steps": [step["text"] for step in steps],
+            "steps": texts,
             "p": None if p is None else [round(x, 4) for x in p],
             "mean": None if p is None else round(sum(p) / len(p), 4),
             "least": None if p is None else round(min(p), 4),
             "drop": round(max(falls), 4) if falls else None,
-            "status": values.get("status"),
-            "reason": values.get("reason"),
-            "detail": values.get("detail"),
-            "thinking": values.get("thinking"),
-            "flags": values.get("flags") or [],
+            "flags": flags,
+            **{
+                name: self._text_or_none(values, name, place)
+                for name in ("status", "reason", "detail", "thinking")
+            },
         }
+
+    def _steps(self, steps: object, place: str) -> list[str]:
+        if not isinstance(steps, list):
+            self._refuse(place, f"{kind_of(steps)}: {REMEDY}")
+        texts = []
+        for number, step in enumerate(steps):
+            if not isinstance(step, dict):
+                self._refuse(f"{place}[{number}]", f"{kind_of(step)}, not an object: {REMEDY}")
+            if not isinstance(text := step.get("text"), str):
+                self._refuse(f"{place}[{number}].text", f"{kind_of(text)}, not a text: {REMEDY}")
+            texts.append(text)
+        return texts
+
+    def _probabilities(self, p: object, steps: int, place: str) -> list[float] | None:
+        if p is None:
+            return None
+        if not isinstance(p, list) or len(p) != steps or not p:
+            self._refuse(place, f"does not have one probability for each step: {REMEDY}")
+        for number, value in enumerate(p):
+            if not _is_number(value) or not 0 <= value <= 1:
+                self._refuse(
+                    f"{place}[{number}]", f"{_shown(value)} is no number from 0 to 1: {REMEDY}"
+                )
+        return p
+
+    def _labels(self, score: Mapping[str, Any]) -> dict[str, Any]:
+        """The labels of the steps and where they come from, in rows that have them."""
+        labels = self.values.get("step_labels")
+        if labels is None:
+            return {}
+        if not isinstance(labels, list):
+            self._refuse("step_labels", f"{kind_of(labels)}, not a list: {REMEDY}")
+        # What is unscored need not have its steps.
+        if score["p"] is not None and len(labels) != len(score["p"]):
+            self._refuse("step_labels", f"does not have one label for each step: {REMEDY}")
+        for number, label in enumerate(labels):
+            if not _is_number(label) or label not in (CORRECT, NEUTRAL, INCORRECT):
+                self._refuse(
+                    f"step_labels[{number}]", f"{_shown(label)}: a label is 1, 0 (neutral) or -1"
+                )
+        return {
+            "labels": [int(label) for label in labels],
+            "source": self._text_or_none(self.values, "source", ""),
+        }
+
+    def _text_or_none(self, values: Mapping[str, Any], field: str, place: str) -> str | None:
+        value = values.get(field)
+        if not isinstance(value, str | None):
+            self._refuse(f"{place}{field}", f"{_shown(value)}, not a text: {REMEDY}")
+        return value
 
     def _text(self, field: str) -> str:
         value = self.values.get(field)
@@ -119,6 +178,15 @@ class ReportRow:
 
     def _refuse(self, field: str, message: str) -> NoReturn:
         raise RowError(message, line=self.line, field=field)
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _shown(value: object) -> str:
+    """A value for messages: numbers as they are, of others what they are."""
+    return repr(value) if _is_number(value) else kind_of(value)
 
 
 def report_row(fields: Fields, images: ImageSettings) -> ReportRow:  # noqa: ARG001  same for all jobs

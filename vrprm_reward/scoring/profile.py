@@ -266,7 +266,7 @@ def _read_table(source: str | Path, depth: int) -> dict[str, Any]:
             )
         folder = path.parent
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise ProfileError(f"profile {str(source)!r} cannot be read: {error}") from error
     try:
@@ -276,7 +276,7 @@ def _read_table(source: str | Path, depth: int) -> dict[str, Any]:
     template = table.get("conversation")
     if isinstance(template, str) and template.endswith(".jinja"):
         try:
-            table["conversation"] = (folder / template).read_text(encoding="utf-8")
+            table["conversation"] = (folder / template).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise ProfileError(
                 f"profile {str(source)!r}: conversation: no readable file {template!r} beside the "
