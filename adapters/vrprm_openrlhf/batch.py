@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
-from vrprm_openrlhf.dense import RAW, token_rewards
+from vrprm_openrlhf.dense import RAW, token_rewards, token_weights
 from vrprm_openrlhf.errors import OpenRLHFError, StepRewardsError, UnscoredError
 from vrprm_openrlhf.settings import TrainerSettings
-from vrprm_openrlhf.wire import MASKED, POSITIONS, StepRow, unpack, unpack_masked
+from vrprm_openrlhf.wire import MASKED, POSITIONS, unpack, unpack_masked
+from vrprm_reward.rewards.combine import DEFAULT_ADVANTAGE
 
 
 @dataclass
@@ -27,9 +28,12 @@ class BatchPlan:
     """For each experience, bool of shape (B,)."""
 
     added: list[torch.Tensor] | None
-    """For each experience the token-level rewards, (B, A); None for a run with scalar rewards."""
+    """For each experience the token-level rewards, (B, A); None where none are added."""
 
     rule: str
+    weights: list[torch.Tensor] | None = None
+    """For each experience factors of the advantages, (B, A); None where there are none."""
+
     taken: set[int] = field(default_factory=set)
 
     @classmethod
@@ -60,7 +64,18 @@ class BatchPlan:
                 "make all rollouts of a run"
             )
         _check_rule(args, chosen.advantage)
-        added = _added(experiences, masked, rows, args, chosen.advantage)
+        flat = [
+            None if out else row
+            for outs, own in zip(masked, rows, strict=True)
+            for out, row in zip(outs.tolist(), own or [], strict=True)
+        ]
+        masks = [mask for e in experiences for mask in e.action_mask]
+        if chosen.advantage == DEFAULT_ADVANTAGE:
+            weights = _batched(token_weights(flat, masks), experiences)
+            return cls(experiences, masked, None, chosen.advantage, weights)
+        size = args.rollout.n_samples_per_prompt
+        groups = [index // size for e in experiences for index in e.index]
+        added = _batched(token_rewards(flat, masks, groups, chosen.advantage), experiences)
         return cls(experiences, masked, added, chosen.advantage)
 
     @contextlib.contextmanager
@@ -103,7 +118,7 @@ class BatchPlan:
         return self.added[index]
 
     def finish(self) -> None:
-        """Zero the advantages of masked rollouts, and see that all rewards were used.
+        """Weight the advantages, zero those of masked rollouts, see that all rewards were used.
 
         Raises:
             StepRewardsError: the step rewards of some experiences were not.
@@ -113,6 +128,9 @@ class BatchPlan:
                 f"OpenRLHF used the step rewards of {len(self.taken)} of {len(self.experiences)} "
                 "micro batches: this version works in another way than those that are known"
             )
+        if self.weights is not None:
+            for experience, weights in zip(self.experiences, self.weights, strict=True):
+                experience.advantages = experience.advantages * weights.to(experience.advantages)
         for experience, masked in zip(self.experiences, self.masked, strict=True):
             if masked.any():
                 experience.advantages[masked] = 0
@@ -154,22 +172,10 @@ def fill_masked(experiences: Sequence[Any], args: Any) -> None:
                 experience.info["reward"] = experience.rewards.clone()
 
 
-def _added(
-    experiences: Sequence[Any],
-    masked: Sequence[torch.Tensor],
-    rows: Sequence[list[StepRow] | None],
-    args: Any,
-    rule: str,
-) -> list[torch.Tensor]:
-    flat: list[StepRow | None] = []
-    masks: list[torch.Tensor] = []
-    groups: list[int] = []
-    for experience, out, own in zip(experiences, masked, rows, strict=True):
-        flat += [None if o else row for o, row in zip(out.tolist(), own or [], strict=True)]
-        masks += list(experience.action_mask)
-        groups += [index // args.rollout.n_samples_per_prompt for index in experience.index]
-    found = iter(token_rewards(flat, masks, groups, rule))
-    return [torch.stack(list(itertools.islice(found, len(e.index)))) for e in experiences]
+def _batched(rows: Sequence[torch.Tensor], experiences: Sequence[Any]) -> list[torch.Tensor]:
+    """Rows of a whole batch, (A,) each, as those of its experiences, (B, A)."""
+    each = iter(rows)
+    return [torch.stack(list(itertools.islice(each, len(e.index)))) for e in experiences]
 
 
 def _check_share(masked: torch.Tensor, limit: float) -> None:
@@ -184,6 +190,8 @@ def _check_share(masked: torch.Tensor, limit: float) -> None:
 
 def _check_rule(args: Any, rule: str) -> None:
     estimator = args.algo.advantage.estimator
+    if rule == DEFAULT_ADVANTAGE:
+        return  # the baseline is OpenRLHF's own
     if estimator == "gae" and rule != RAW:
         raise OpenRLHFError(
             f"--algo.advantage.estimator gae has a critic for its baseline, so the step advantages "

@@ -124,7 +124,7 @@ class Judge:
         else:
             (score,), outcome = await asyncio.gather(self._reward.ascore([rollout]), check)
             if dense:
-                reward, scalar = split_reward(score, outcome, rule)
+                reward, scalar = split_reward(score, outcome, rule, self._settings.advantage)
             else:
                 reward = scalar_reward(score, outcome, rule, self._settings.aggregation)
                 scalar = reward.total

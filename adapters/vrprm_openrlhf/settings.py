@@ -12,11 +12,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from vrprm_reward.errors import InputError
 from vrprm_reward.rewards.aggregate import Aggregation
-from vrprm_reward.rewards.combine import DEFAULT_ADVANTAGE, RewardRule, check_fit
+from vrprm_reward.rewards.combine import (
+    DEFAULT_ADVANTAGE,
+    RewardRule,
+    advantage_for,
+    check_fit,
+)
 
 PREFIX = "VRPRM_OPENRLHF_"
 
-Advantage = Literal["same_step", "leave_one_out", "process_grpo", "group_mean", "none"]
+Advantage = Literal[
+    "sound_prefix", "same_step", "leave_one_out", "process_grpo", "group_mean", "none"
+]
 
 
 class TrainerSettings(BaseModel):
@@ -25,12 +32,25 @@ class TrainerSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     advantage: Advantage = DEFAULT_ADVANTAGE
-    """How step rewards become step advantages (`vrprm_reward.rewards.advantage`); `none`: they
-    reach OpenRLHF's estimator as they are."""
+    """How step rewards become step advantages (`vrprm_reward.rewards.advantage`), where nothing is
+    set by the rule that the combination and the credit are made for; `none`: they reach OpenRLHF's
+    estimator as they are."""
 
     max_masked_share: float = Field(default=0.5, ge=0, le=1)
     """The largest share of rollouts that may be unscored by our fault before the run stops: of a
     batch in the trainer, of the last 64 in a rollout worker."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _advantage_that_fits(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "advantage" in values:
+            return values
+        flat = {name: values[name] for name in values.keys() & RewardRule.model_fields.keys()}
+        try:
+            rule = RewardRule.model_validate(values.get("rule", flat))
+        except ValidationError:
+            return values  # what is wrong is said at the rule itself
+        return values | {"advantage": advantage_for(rule)}
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
@@ -87,7 +107,7 @@ class Settings(TrainerSettings):
     rule: RewardRule = RewardRule()
     """How process scores and the outcome are combined."""
 
-    aggregation: Aggregation = "mean"
+    aggregation: Aggregation = "min"
     """How a scalar run makes one number of the steps' probabilities."""
 
     outcome: str = "math"

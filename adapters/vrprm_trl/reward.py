@@ -10,7 +10,13 @@ from vrprm_reward.background import BackgroundLoop
 from vrprm_reward.errors import EngineError, InputError
 from vrprm_reward.process_reward import ProcessReward, load_process_reward
 from vrprm_reward.rewards.aggregate import Aggregation
-from vrprm_reward.rewards.combine import DEFAULT_RULE, RewardRule, RolloutReward, outcome_reward
+from vrprm_reward.rewards.combine import (
+    DEFAULT_RULE,
+    RewardRule,
+    RolloutReward,
+    advantage_for,
+    outcome_reward,
+)
 from vrprm_reward.rewards.masked_share import MaskedShare
 from vrprm_reward.rewards.metrics import batch_metrics
 from vrprm_reward.rewards.outcome import OutcomeFunction, load_outcome
@@ -53,8 +59,8 @@ class ProcessRewardFunction:
         question_column: column with the question; None: the text of the prompt's user messages.
         max_masked_share: largest share of the last 64 completions of this process (of at least 16)
             that may be unscored by our fault.
-        steps: for `StepGRPOTrainer`: the number is then what the whole response earns, and what
-            its steps earn is kept for the trainer.
+        steps: for `StepGRPOTrainer`: what the steps earn is kept for the trainer. The number is
+            then all that is earned under the combination `sound`, otherwise what the end earns.
         name: what TRL calls it in its logs.
 
     Raises:
@@ -66,7 +72,7 @@ class ProcessRewardFunction:
         reward: ProcessReward | str,
         *,
         rule: RewardRule = DEFAULT_RULE,
-        aggregation: Aggregation = "mean",
+        aggregation: Aggregation = "min",
         outcome: str | OutcomeFunction = "math",
         outcome_seconds: float = 10.0,
         answer_column: str = "answer",
@@ -155,7 +161,7 @@ class ProcessRewardFunction:
         found = []
         for score, outcome in zip(scores, outcomes, strict=True):
             if self.steps:
-                found.append(split_reward(score, outcome, self.rule))
+                found.append(split_reward(score, outcome, self.rule, advantage_for(self.rule)))
             else:
                 whole = scalar_reward(score, outcome, self.rule, self._aggregation)
                 found.append((whole, whole.total))

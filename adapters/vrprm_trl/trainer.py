@@ -1,4 +1,4 @@
-"""GRPOTrainer with an advantage for every token: TRL's own plus that of the token's step.
+"""GRPOTrainer with an advantage for every token: TRL's own, weighted by step, or plus the step's.
 
 TRL's loss takes advantages of shape (B, T) from subclasses, so nothing of it is repeated here.
 """
@@ -12,9 +12,9 @@ from accelerate.utils import gather_object
 from trl import GRPOTrainer
 
 from vrprm_reward.errors import InputError
-from vrprm_reward.rewards.advantage import ESTIMATORS, to_tokens
+from vrprm_reward.rewards.advantage import ESTIMATORS, prefix_weights, to_tokens
 from vrprm_reward.rewards.align import last_tokens
-from vrprm_reward.rewards.combine import DEFAULT_ADVANTAGE, check_fit
+from vrprm_reward.rewards.combine import DEFAULT_ADVANTAGE, advantage_for, check_fit
 from vrprm_trl.reward import ProcessRewardFunction, StepsOfCompletion
 
 _METHOD = "_generate_and_score_completions"
@@ -23,25 +23,28 @@ _METHOD = "_generate_and_score_completions"
 class StepGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     """A `GRPOTrainer` whose completions are credited step by step.
 
-    One of `reward_funcs` is a `ProcessRewardFunction` made with `steps=True`. What the whole
-    response earns goes through TRL's baseline and scaling as ever; what its steps earn becomes step
-    advantages within the group, which are added on the tokens of each step. TRL does not scale
-    these. A completion that could not be scored gets no advantage, whatever other reward functions
-    say of it.
+    One of `reward_funcs` is a `ProcessRewardFunction` made with `steps=True`. By default
+    (`sound_prefix`), what the response earns goes through TRL's baseline and scaling as ever, with
+    what other reward functions say, and on each step's tokens the advantage is multiplied by the
+    smallest probability of the steps before it. With another rule, only what the end of a response
+    earns goes through TRL's baseline; what its steps earn becomes step advantages within the group,
+    which are added on the tokens of each step. TRL does not scale these. A completion that could
+    not be scored gets no advantage, whatever other reward functions say of it.
 
     Args:
-        step_advantage: a name in `vrprm_reward.rewards.advantage.ESTIMATORS`.
-        step_weight: factor of the step advantages.
+        step_advantage: a name in `vrprm_reward.rewards.advantage.ESTIMATORS`; None: the one that
+            the function's rule is made for.
+        step_weight: factor of the step advantages that are added.
 
     Raises:
-        InputError: no such reward function or name, a credit that does not fit it, or tools,
-            whose turns have no steps.
+        InputError: no such reward function or name, a rule that does not fit it, a factor where
+            nothing is added, or tools, whose turns have no steps.
     """
 
     def __init__(
         self,
         *arguments: Any,
-        step_advantage: str = DEFAULT_ADVANTAGE,
+        step_advantage: str | None = None,
         step_weight: float = 1.0,
         **more: Any,
     ) -> None:
@@ -49,7 +52,7 @@ class StepGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             raise InputError(
                 f"trl {metadata.version('trl')} has no GRPOTrainer.{_METHOD}: 1.16 is known to work"
             )
-        if step_advantage not in ESTIMATORS:
+        if step_advantage is not None and step_advantage not in ESTIMATORS:
             raise InputError(
                 f"unknown step_advantage {step_advantage!r}; choose one of {', '.join(ESTIMATORS)}"
             )
@@ -66,19 +69,28 @@ class StepGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             )
         if self.tools:
             raise InputError("step advantages are for single responses: leave tools out")
-        check_fit(found[0].rule, step_advantage)
         self._process_reward = found[0]
-        self._step_advantage = step_advantage
+        self._step_advantage = step_advantage or advantage_for(found[0].rule)
+        check_fit(found[0].rule, self._step_advantage)
+        if self._step_advantage == DEFAULT_ADVANTAGE and step_weight != 1:
+            raise InputError(
+                f"step_weight is {step_weight!r}, and with step_advantage {DEFAULT_ADVANTAGE!r} "
+                "nothing is added that it could scale: leave it at 1"
+            )
         self._step_weight = step_weight
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
         output = super()._generate_and_score_completions(inputs)
         own = self._process_reward.take_steps()
-        tokens = self._on_tokens(own, self._advantages(own), output)
         # TRL takes None for 0 as soon as another reward function has a number.
         scored = [[float(not each.reward.masked)] for each in own]
         whole = output["advantages"].unsqueeze(1)
-        output["advantages"] = whole * whole.new_tensor(scored) + self._step_weight * tokens
+        whole = whole * whole.new_tensor(scored)
+        if self._step_advantage == DEFAULT_ADVANTAGE:
+            output["advantages"] = whole * self._on_tokens(own, _weights(own), output)
+        else:
+            tokens = self._on_tokens(own, self._advantages(own), output)
+            output["advantages"] = whole + self._step_weight * tokens
         return output
 
     def _advantages(self, own: Sequence[StepsOfCompletion]) -> list[torch.Tensor | None]:
@@ -93,19 +105,25 @@ class StepGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def _on_tokens(
         self,
         own: Sequence[StepsOfCompletion],
-        advantages: Sequence[torch.Tensor | None],
+        of_steps: Sequence[torch.Tensor | None],
         output: dict[str, Any],
     ) -> torch.Tensor:
-        """The step advantages on the tokens: float32 of shape (B, T), 0 where there are none."""
+        """Numbers of steps and ends on their tokens: float32, (B, T), 0 where there are none."""
         ids, masks = output["completion_ids"], output["completion_mask"]
         found = torch.zeros(ids.shape, dtype=torch.float32, device=ids.device)
-        for row, (each, advantage) in enumerate(zip(own, advantages, strict=True)):
+        for row, (each, numbers) in enumerate(zip(own, of_steps, strict=True)):
             length = int(masks[row].sum())
-            if advantage is None or length == 0:
+            if numbers is None or length == 0:
                 continue
             ends = [length - 1] * len(each.reward.rewards)
             if each.reward.steps:
                 written = ids[row, :length].tolist()
                 ends = last_tokens(written, self._tokenizer, each.text, each.reward.steps)
-            found[row] = to_tokens(advantage.to(ids.device), ends, masks[row])
+            found[row] = to_tokens(numbers.to(ids.device), ends, masks[row])
         return found
+
+
+def _weights(own: Sequence[StepsOfCompletion]) -> list[torch.Tensor | None]:
+    """How much is learnt from each step and the end; None for a completion that is left out."""
+    rewards = [each.reward.rewards for each in own]
+    return [prefix_weights(torch.tensor(steps)) if steps else None for steps in rewards]

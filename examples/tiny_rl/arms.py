@@ -64,10 +64,16 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
         "min_form": Arm(
             RewardRule(combination="process", credit="min_form"), "leave_one_out", "PURE's min-form"
         ),
-        "gated_running_min": Arm(
+        "sound": Arm(
             DEFAULT_RULE,
             DEFAULT_ADVANTAGE,
-            "smallest probability and outcome, nothing for a wrong answer: the adapters' default",
+            "smallest probability of a right answer, learnt from up to a wrong step: the adapters' "
+            "default",
+        ),
+        "gated_running_min": Arm(
+            RewardRule(combination="gated"),
+            "leave_one_out",
+            "smallest probability and outcome, nothing for a wrong answer",
         ),
         "gated_min_form": Arm(
             RewardRule(combination="gated", credit="min_form"),
@@ -106,13 +112,14 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
 )
 
 COMPARED = (
-    "outcome", "gated_running_min", "outcome_dense", "dense", "process_grpo", "dense_shuffled",
+    "outcome", "sound", "outcome_dense", "dense", "process_grpo", "dense_shuffled",
 )  # fmt: skip
 """Those of the short comparison."""
 
 SWEPT = (
-    "outcome", "dense", "outcome_dense", "process_grpo", "raw_sum", "min_form", "gated_running_min",
-    "gated_min_form", "outcome_min_form", "ps_grpo", "dense_shuffled", "dense_random",
+    "outcome", "sound", "dense", "outcome_dense", "process_grpo", "raw_sum", "min_form",
+    "gated_running_min", "gated_min_form", "outcome_min_form", "ps_grpo", "dense_shuffled",
+    "dense_random",
 )  # fmt: skip
 """All of the sweep."""
 

@@ -13,9 +13,9 @@ from .run import RunSettings
 from .summary import with_spread
 
 GAMED = (
-    "outcome", "dense", "outcome_dense", "raw_sum", "process_grpo", "min_form", "outcome_min_form",
-    "gated_running_min", "gated_min_form", "ps_grpo", "outcome_gated_dense", "centred",
-    "clip_delta", "gated",
+    "outcome", "sound", "dense", "outcome_dense", "raw_sum", "process_grpo", "min_form",
+    "outcome_min_form", "gated_running_min", "gated_min_form", "ps_grpo", "outcome_gated_dense",
+    "centred", "clip_delta", "gated",
 )  # fmt: skip
 """The arms that are tried."""
 

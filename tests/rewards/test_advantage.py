@@ -5,18 +5,22 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vrprm_reward.rewards.advantage import (
     ESTIMATORS,
     group_mean,
     leave_one_out,
     outcome_gated,
+    prefix_weights,
     process_grpo,
     return_to_go,
     same_step,
+    sound_prefix,
     to_tokens,
 )
-from vrprm_reward.rewards.combine import RewardRule, step_rewards
+from vrprm_reward.rewards.combine import RewardRule, advantage_for, step_rewards
 from vrprm_reward.rewards.credit import credit
 from vrprm_reward.rewards.outcome import Outcome
 
@@ -85,20 +89,29 @@ def expected_push_to_end(estimator, rule, p_correct, right):
     return total
 
 
-def test_steps_that_change_nothing_are_neither_sought_nor_avoided():
+GATED = RewardRule(combination="gated")
+
+
+@pytest.mark.parametrize(
+    ("estimator", "rule"), [(sound_prefix, RewardRule()), (leave_one_out, GATED)]
+)
+def test_steps_that_change_nothing_are_neither_sought_nor_avoided(estimator, rule):
     same = [0.9, 0.9, 0.9]
     for right in (0.0, 0.6, 1.0):
-        push = expected_push_to_end(leave_one_out, RewardRule(), same, lambda _, r=right: r)
+        push = expected_push_to_end(estimator, rule, same, lambda _, r=right: r)
         assert push == pytest.approx(0, abs=1e-9)
-    # What a later step takes from earlier ones, and gives to others, is no such reward.
-    uncausal = RewardRule(credit="min_form")
+
+
+def test_what_later_steps_take_from_earlier_ones_is_sought():
+    same, uncausal = [0.9, 0.9, 0.9], RewardRule(combination="gated", credit="min_form")
     assert expected_push_to_end(leave_one_out, uncausal, same, lambda _: 0.6) < -0.01
 
 
-@pytest.mark.parametrize("combination", ["gated", "outcome", "ps_grpo", "sum"])
+@pytest.mark.parametrize("combination", ["sound", "gated", "outcome", "ps_grpo", "sum"])
 def test_an_answer_that_is_righter_with_fewer_steps_is_sought_with_fewer(combination):
     rule = RewardRule(combination=combination)
-    push = expected_push_to_end(leave_one_out, rule, [0.9, 0.9, 0.9], lambda k: 0.9 - 0.3 * (k - 1))
+    estimator = ESTIMATORS[advantage_for(rule)]
+    push = expected_push_to_end(estimator, rule, [0.9, 0.9, 0.9], lambda k: 0.9 - 0.3 * (k - 1))
     assert push > 0
     if combination in ("outcome", "ps_grpo"):
         # Ending instead of going on, after the first step and after the second.
@@ -108,9 +121,36 @@ def test_an_answer_that_is_righter_with_fewer_steps_is_sought_with_fewer(combina
 
 
 def test_a_doubtful_step_more_is_avoided():
-    push = expected_push_to_end(leave_one_out, RewardRule(), [0.9, 0.5, 0.5], lambda _: 0.6)
+    push = expected_push_to_end(leave_one_out, GATED, [0.9, 0.5, 0.5], lambda _: 0.6)
     # Going on after the first step costs a right answer 0.4, after the second nothing.
     assert push == pytest.approx(STOPS * (1 - STOPS) * 0.6 * 0.4)
+    # The same, and what is chosen behind a step of 0.9 is learnt from with that weight.
+    push = expected_push_to_end(sound_prefix, RewardRule(), [0.9, 0.5, 0.5], lambda _: 0.6)
+    assert push == pytest.approx(0.9 * STOPS * (1 - STOPS) * 0.6 * 0.4)
+
+
+def test_sound_prefix_by_hand():
+    # Probabilities 0.9, 0.1, 0.8 of a right answer (earns 0.1), and 0.9, 0.9 of a wrong one (0).
+    rule = RewardRule()
+    right = step_rewards([0.9, 0.1, 0.8], Outcome(1.0), rule)
+    wrong = step_rewards([0.9, 0.9], Outcome(0.0), rule)
+    found = sound_prefix(tensors(right[0], wrong[0]), ["a", "a"], [right[1], wrong[1]])
+    assert found[0].tolist() == pytest.approx([0.1, 0.09, 0.01, 0.01])
+    assert found[1].tolist() == pytest.approx([-0.1, -0.09, -0.09])
+
+
+def test_an_unscorable_response_under_sound_prefix_is_learnt_from_as_a_whole():
+    rule = RewardRule()
+    steps, end = step_rewards([0.8], Outcome(1.0), rule)
+    found = sound_prefix(tensors(steps, [rule.lowest]), ["a", "a"], [end, 0])
+    assert found[1].tolist() == pytest.approx([-0.8, 0])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_a_step_is_learnt_from_as_much_as_what_it_builds_on_is_believed(p):
+    steps, _ = step_rewards(p, Outcome(0.0), RewardRule())
+    weights = prefix_weights(torch.tensor(steps, dtype=torch.float32))
+    assert weights.tolist() == pytest.approx([1, *itertools.accumulate(p, min)], abs=1e-5)
 
 
 def test_a_step_is_compared_with_the_same_step_of_those_that_have_it():
@@ -143,7 +183,7 @@ def test_an_outcome_reaches_every_step_beside_its_own_probability():
     assert lists(same_step(tensors(*rows), ["a", "a"], [1, 0])) == [[1, 2, 0], [-1, -2, 0]]
 
 
-@pytest.mark.parametrize("estimator", [leave_one_out, same_step])
+@pytest.mark.parametrize("estimator", [leave_one_out, same_step, sound_prefix])
 def test_a_rollout_alone_in_its_group_has_no_advantage(estimator):
     assert lists(estimator(tensors([1, 0], [1]), ["a", "b"], [1, 1])) == [[0, 0, 0], [0, 0]]
 

@@ -10,6 +10,7 @@ from vrprm_reward.rewards.combine import (
     COMBINATIONS,
     DEFAULT_ADVANTAGE,
     RewardRule,
+    advantage_for,
     check_fit,
     outcome_reward,
     rollout_reward,
@@ -46,7 +47,12 @@ def unscored(status, reason="server_timeout"):
         ({"combination": "sum", "credit": "centred"}, WRONG, [0.8, -0.2, 0]),
         ({"combination": "gated", "credit": "raw"}, RIGHT, [0.9, 0.4, 1]),
         ({"combination": "gated", "credit": "raw"}, WRONG, [0, 0, 0]),
-        ({}, RIGHT, [0.9, -0.5, 1]),
+        ({"combination": "gated"}, RIGHT, [0.9, -0.5, 1]),
+        ({}, RIGHT, [0.9, -0.5, 0]),
+        ({}, WRONG, [0.9, -0.5, -0.4]),
+        ({}, Outcome(0.75), [0.9, -0.5, -0.1]),
+        ({}, Outcome(0.25), [0.9, -0.5, -0.4]),
+        ({"outcome_weight": 2}, RIGHT, [0.9, -0.5, 0.4]),
         ({"combination": "process", "credit": "raw"}, UNKNOWN, [0.9, 0.4, 0]),
         ({"combination": "outcome"}, RIGHT, [0, 0, 1]),
         ({"combination": "ps_grpo"}, RIGHT, [0, 0, 0.5]),  # falls by 5/9
@@ -71,14 +77,38 @@ def test_each_combination_gives_what_a_hand_gives(rule, outcome, expected):
 )
 def test_a_credit_of_differences_is_refused_where_it_means_something_else(estimator, better):
     with pytest.raises(InputError, match=f"made for .*same_step.*set credit={better}"):
-        check_fit(RewardRule(credit="own"), estimator)
-    check_fit(RewardRule(credit=better), estimator)
+        check_fit(RewardRule(combination="gated", credit="own"), estimator)
+    check_fit(RewardRule(combination="gated", credit=better), estimator)
     check_fit(RewardRule(combination="outcome", credit="own"), estimator)
 
 
 def test_the_default_credit_is_refused_where_steps_are_taken_for_scores():
     with pytest.raises(InputError, match=r"'running_min' is made for .*leave_one_out.* credit=raw"):
-        check_fit(RewardRule(), "process_grpo")
+        check_fit(RewardRule(combination="gated"), "process_grpo")
+
+
+@pytest.mark.parametrize("estimator", ["leave_one_out", "same_step", "process_grpo", "group_mean"])
+def test_sound_goes_with_its_own_advantage_rule_and_that_with_nothing_else(estimator):
+    with pytest.raises(InputError, match=f"made for .*sound_prefix.* '{estimator}'.*=gated"):
+        check_fit(RewardRule(), estimator)
+    with pytest.raises(InputError, match=r"made for .*'sound'.* 'ps_grpo'.*'leave_one_out'"):
+        check_fit(RewardRule(combination="ps_grpo"), "sound_prefix")
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS)
+@pytest.mark.parametrize("credit", ["running_min", "own", "raw", "delta", "min_form"])
+def test_every_rule_fits_the_advantage_rule_that_is_named_for_it(combination, credit):
+    if combination == "sound" and credit != "running_min":
+        with pytest.raises(ValidationError, match=f"'{credit}': leave credit=running_min"):
+            RewardRule(combination=combination, credit=credit)
+        return
+    rule = RewardRule(combination=combination, credit=credit)
+    check_fit(rule, advantage_for(rule))
+
+
+def test_sound_has_no_weight_of_the_process_alone():
+    with pytest.raises(ValidationError, match=r"process_weight is 0\.5: .* outcome_weight"):
+        RewardRule(process_weight=0.5)
 
 
 @pytest.mark.parametrize("credit", ["delta", "clip_delta"])
@@ -89,9 +119,9 @@ def test_differences_of_other_kinds_are_no_scores_either(credit):
 
 
 def test_the_default_rule_fits_the_default_advantage_rule_and_verls_own():
-    for estimator in (DEFAULT_ADVANTAGE, "same_step", "gae", "grpo"):
+    for estimator in (DEFAULT_ADVANTAGE, "gae", "grpo"):
         check_fit(RewardRule(), estimator)
-    check_fit(RewardRule(credit="own"), "same_step")
+    check_fit(RewardRule(combination="gated", credit="own"), "same_step")
 
 
 @settings(deadline=None)
@@ -119,13 +149,15 @@ def test_an_unscorable_response_earns_the_rules_lowest_reward_even_if_its_answer
 
 
 @pytest.mark.parametrize("credit", sorted(RULES))
-def test_a_right_answer_never_earns_less_than_a_wrong_one_by_default(credit):
+def test_a_right_answer_never_earns_less_than_a_wrong_one_unless_a_rule_says_so(credit):
     if credit in ("centred", "clip", "clip_delta"):
         with pytest.raises(ValidationError, match=f"'{credit}' a right one .* combination=sum"):
-            RewardRule(credit=credit)
+            RewardRule(combination="gated", credit=credit)
         return
+    rules = [RewardRule(), RewardRule(combination="gated", credit=credit)]
     for p in ([0.0] * 9, [0.1] * 9, [0.9, 0.1, 0.0], [0.0, 1.0, 0.0]):
-        assert rollout_reward(scored(p), RIGHT, RewardRule(credit=credit)).total >= -1e-12
+        for rule in rules:
+            assert rollout_reward(scored(p), RIGHT, rule).total >= -1e-12
 
 
 def test_what_we_could_not_score_is_masked_and_has_no_reward():
@@ -138,19 +170,19 @@ def test_an_unknown_outcome_masks_exactly_where_the_rule_needs_it():
     found = rollout_reward(scored(P), UNKNOWN)
     assert (found.status, found.reason) == ("unscored_ours", "outcome_no_reference")
     assert not rollout_reward(scored(P), UNKNOWN, RewardRule(combination="process")).masked
-    for combination in ("gated", "sum", "outcome", "ps_grpo"):
+    for combination in ("sound", "gated", "sum", "outcome", "ps_grpo"):
         with pytest.raises(ValueError, match=f"'{combination}' needs an outcome"):
             step_rewards(P, UNKNOWN, RewardRule(combination=combination))
 
 
 def test_by_default_a_wrong_answer_earns_nothing_whatever_the_judge_says_of_its_steps():
-    assert rollout_reward(scored([1.0, 1.0]), WRONG).total == 0
-    assert rollout_reward(scored([1.0, 1.0]), RIGHT).total == pytest.approx(2)
-    assert rollout_reward(scored([1.0, 0.0, 1.0]), RIGHT).total == pytest.approx(1)
+    for p in ([1.0, 1.0], [0.9, 0.4, 0.7], [0.1] * 9, [0.3, 0.7, 0.1]):
+        assert rollout_reward(scored(p), WRONG).total == 0
+        assert rollout_reward(scored(p), RIGHT).total == pytest.approx(min(p))
 
 
 def test_a_scored_rollout_has_a_reward_for_each_of_its_steps():
-    found = rollout_reward(scored(P), RIGHT, RewardRule(credit="raw"))
+    found = rollout_reward(scored(P), RIGHT, RewardRule(combination="gated", credit="raw"))
     assert len(found.steps) == len(found.rewards) == 2
     assert found.total == pytest.approx(2.3)
 

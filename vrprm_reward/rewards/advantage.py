@@ -1,7 +1,7 @@
 """Advantages per step from step rewards, within groups of responses to the same problem.
 
 Notation: rollout i of a group has the rewards r_i1 .. r_iK of its K_i steps, a float tensor of
-shape (K_i,), and e_i, what it earns with its end (the outcome; `ends`, 0 where not given). A
+shape (K_i,), and e_i, what it earns with its end (`ends`, 0 where not given). A
 rollout that is not to be learnt from is None: it gets None and is left out of every statistic. The
 return-to-go at step k is G_ik = r_ik + ... + r_iK + e_i, and at its end, place K_i + 1, it is e_i.
 
@@ -50,6 +50,39 @@ def leave_one_out(
             alone = len(members) == 1
             found[i] = torch.zeros_like(own) if alone else own - baseline[: len(own)]
     return found
+
+
+def sound_prefix(
+    rewards: StepRewards, groups: Sequence[Hashable], ends: Ends = None
+) -> StepAdvantages:
+    """What rollout i earns minus the mean of what the others of its group earn, times w_ik.
+
+    For the combination `sound`, whose steps earn r_i1 = m_i1 and r_ik = m_ik - m_i,k-1, with m_ik
+    the smallest probability of the steps up to k. So the weight of a step is w_ik = m_i,k-1, the
+    smallest of those before it (1 at the first step), and that of the end m_iK: what is written
+    behind a wrong step is hardly learnt from, whether its answer comes out right by luck or not,
+    and what was written before is credited with the end. What a rollout earns is G_i1. A rollout
+    without others gets 0.
+
+    [0.9, -0.8, 0] with the end 0, which earn 0.1, and [0.9, 0] with the end -0.9, which earn
+    nothing, give [0.1, 0.09, 0.01, 0.01] and [-0.1, -0.09, -0.09].
+    """
+    found: StepAdvantages = [None] * len(rewards)
+    for members in _members(rewards, groups).values():
+        earned = torch.stack([_returns(rewards, i, ends)[0] for i in members])
+        others = (earned.sum() - earned) / max(1, len(members) - 1)
+        advantages = earned - others if len(members) > 1 else torch.zeros_like(earned)
+        for i, advantage in zip(members, advantages, strict=True):
+            found[i] = advantage * prefix_weights(_row(rewards, i))
+    return found
+
+
+def prefix_weights(rewards: torch.Tensor) -> torch.Tensor:
+    """The smallest probability before each step and the end, from what steps earn under `sound`.
+
+    Shape (K,) -> (K + 1,), in [0, 1], the dtype of `rewards`. See `sound_prefix`.
+    """
+    return torch.cat([rewards.new_ones(1), rewards.cumsum(0)]).clamp(0, 1)
 
 
 def process_grpo(
@@ -148,6 +181,7 @@ class Estimator(Protocol):
 
 ESTIMATORS: Mapping[str, Estimator] = MappingProxyType(
     {
+        "sound_prefix": sound_prefix,
         "leave_one_out": leave_one_out,
         "same_step": same_step,
         "process_grpo": process_grpo,

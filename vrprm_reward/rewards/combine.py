@@ -15,7 +15,7 @@ from vrprm_reward.rewards.credit import RULES, CreditRule, credit, ps_grpo
 from vrprm_reward.rewards.outcome import Outcome
 from vrprm_reward.types import ProcessScore, Status, Step
 
-Combination = Literal["sum", "gated", "process", "outcome", "ps_grpo"]
+Combination = Literal["sound", "gated", "sum", "process", "outcome", "ps_grpo"]
 COMBINATIONS: tuple[Combination, ...] = get_args(Combination)
 
 
@@ -28,8 +28,13 @@ class RewardRule(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    combination: Combination = "gated"
-    """`gated`: if the outcome is right, every step earns process_weight times its credit, and the
+    combination: Combination = "sound"
+    """`sound`: together, a right answer earns outcome_weight times the outcome times the smallest
+    probability of its steps, and a wrong one (below 0.5) nothing. Every step earns its credit,
+    `running_min`, when it is written, and the end what is missing, or takes back what is too much:
+    the running minimum is the potential of a shaping that changes no best policy (Ng et al. 1999,
+    "Policy invariance under reward transformations").
+    `gated`: if the outcome is right, every step earns process_weight times its credit, and the
     end outcome_weight times the outcome; if it is wrong (below 0.5), nothing is earned.
     Refuses the credits `centred`, `clip` and `clip_delta`, under which a right answer could earn
     less than nothing. `sum`: the same whatever the outcome, so that wrong answers are paid for
@@ -40,10 +45,11 @@ class RewardRule(BaseModel):
 
     credit: CreditRule = "running_min"
     """What a step earns by its probability. By default all steps together earn the smallest:
-    more sure steps do not raise it, but to leave out a doubtful one does."""
+    more sure steps do not raise it, but to leave out a doubtful one does. `sound` takes no other.
+    """
 
     process_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
-    """Factor of the process part."""
+    """Factor of the process part; 1 under `sound`, where what steps earn are probabilities."""
 
     outcome_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     """Factor of the outcome part."""
@@ -69,6 +75,21 @@ class RewardRule(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _sound_is_made_of_the_smallest_probability(self) -> Self:
+        if self.combination == "sound" and self.credit != "running_min":
+            raise ValueError(
+                f"the combination 'sound' pays the smallest probability, and the credit is "
+                f"{self.credit!r}: leave credit=running_min, or set combination=gated"
+            )
+        if self.combination == "sound" and self.process_weight != 1:
+            raise ValueError(
+                f"under the combination 'sound' steps earn probabilities, and process_weight is "
+                f"{self.process_weight!r}: leave it at 1, or set outcome_weight, which scales all "
+                "that is earned"
+            )
+        return self
+
     @property
     def needs_outcome(self) -> bool:
         """Whether a rollout without a known outcome has no reward."""
@@ -91,15 +112,15 @@ class RewardRule(BaseModel):
 
 DEFAULT_RULE = RewardRule()
 
-DEFAULT_ADVANTAGE: Literal["leave_one_out"] = "leave_one_out"
+DEFAULT_ADVANTAGE: Literal["sound_prefix"] = "sound_prefix"
 """The advantage rule that goes with the default rule, in `vrprm_reward.rewards.advantage`."""
 
 _MADE_FOR: Mapping[CreditRule, str] = MappingProxyType(
     {
         "own": "same_step",
-        "running_min": DEFAULT_ADVANTAGE,
-        "delta": DEFAULT_ADVANTAGE,
-        "clip_delta": DEFAULT_ADVANTAGE,
+        "running_min": "leave_one_out",
+        "delta": "leave_one_out",
+        "clip_delta": "leave_one_out",
     }
 )
 _INSTEAD: Mapping[tuple[CreditRule, str], CreditRule] = MappingProxyType(
@@ -114,16 +135,42 @@ _INSTEAD: Mapping[tuple[CreditRule, str], CreditRule] = MappingProxyType(
 )
 
 
+def advantage_for(rule: RewardRule) -> str:
+    """Name of the advantage rule that step rewards by `rule` are made for."""
+    if rule.combination == "sound":
+        return DEFAULT_ADVANTAGE
+    if rule.combination in ("outcome", "ps_grpo"):
+        return "leave_one_out"
+    return _MADE_FOR.get(rule.credit, "leave_one_out")
+
+
+_RETURNS_COMPARED = ("leave_one_out", "same_step", "process_grpo", "group_mean")
+"""Advantage rules that compare returns-to-go, or totals, of rollouts with one another."""
+
+
 def check_fit(rule: RewardRule, estimator: str) -> None:
     """Whether step rewards by `rule` mean what an advantage rule takes them for.
 
     The credits `own`, `running_min`, `delta` and `clip_delta` are made of differences: normalised
     over a group they are no scores. The sum of `own` is the first step's probability, which says
     nothing of a response. (So is that of `delta`, which is taken as it was published.)
+    `sound_prefix` reads the soundness of a response off the rewards of `sound`, and nothing else
+    has it; with the other rules here, what `sound` hands out before the end makes for more steps.
 
     Raises:
-        InputError: they do not fit; says which credit does.
+        InputError: they do not fit; says what does.
     """
+    if rule.combination == "sound" and estimator in _RETURNS_COMPARED:
+        raise InputError(
+            f"the combination 'sound' is made for the advantage rule {DEFAULT_ADVANTAGE!r}, and "
+            f"this is {estimator!r}: set that one, or combination=gated"
+        )
+    if rule.combination != "sound" and estimator == DEFAULT_ADVANTAGE:
+        raise InputError(
+            f"the advantage rule {DEFAULT_ADVANTAGE!r} is made for the combination 'sound', and "
+            f"this is {rule.combination!r}: set combination=sound, or another advantage rule, such "
+            "as 'leave_one_out'"
+        )
     better = _INSTEAD.get((rule.credit, estimator))
     if better is None or rule.combination in ("outcome", "ps_grpo"):
         return
@@ -163,8 +210,9 @@ class RolloutReward:
     """The reason in a sentence."""
 
     end: float = 0.0
-    """What the end of a response with steps earns, on top of them: the outcome's part. Not the last
-    step's: whether to write another step is decided after it."""
+    """What the end of a response with steps earns, on top of them: the outcome's part, or less than
+    0 where what the steps earned is taken back. Not the last step's: whether to write another step
+    is decided after it."""
 
     @property
     def masked(self) -> bool:
@@ -235,6 +283,9 @@ def step_rewards(
         return process, 0.0
     if outcome.value is None:
         raise ValueError(f"the combination {rule.combination!r} needs an outcome")
+    if rule.combination == "sound":
+        right = rule.outcome_weight * outcome.value * min(p_correct) if outcome.right else 0.0
+        return process, right - sum(process)
     nothing = [0.0] * len(p_correct)
     if rule.combination == "ps_grpo":
         whole = ps_grpo(p_correct, outcome.right, gamma=rule.ps_gamma, rho=rule.ps_rho)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from vrprm_reward.rewards.aggregate import Aggregation, aggregate
 from vrprm_reward.rewards.combine import (
+    DEFAULT_ADVANTAGE,
     DEFAULT_RULE,
     RewardRule,
     RolloutReward,
@@ -18,12 +19,13 @@ def scalar_reward(
     score: ProcessScore,
     outcome: Outcome,
     rule: RewardRule = DEFAULT_RULE,
-    aggregation: Aggregation = "mean",
+    aggregation: Aggregation = "min",
 ) -> RolloutReward:
     """`rollout_reward` with one reward: the response as a single step, as likely as its aggregate.
 
     `rule.credit` is not used, as the aggregation says what the steps are worth together. Under
-    `ps_grpo` and `outcome` the aggregation is not used either.
+    `ps_grpo` and `outcome` the aggregation is not used either. Under `sound` a right answer earns
+    the aggregate, by default the smallest as anywhere else.
 
     Returns:
         A reward whose `rewards` has one number, or none for a rollout that is left out, and whose
@@ -48,14 +50,21 @@ def scalar_reward(
 
 
 def split_reward(
-    score: ProcessScore, outcome: Outcome, rule: RewardRule = DEFAULT_RULE
+    score: ProcessScore,
+    outcome: Outcome,
+    rule: RewardRule = DEFAULT_RULE,
+    advantage: str | None = None,
 ) -> tuple[RolloutReward, float]:
     """`rollout_reward` in two parts: what the steps earn, and what the whole response earns.
 
     For trainers that have a baseline of their own for a number per response. The parts add up to
-    `rollout_reward(...).total`; a masked or unscorable rollout has nothing in the second part.
+    `rollout_reward(...).total`; a masked or unscorable rollout has nothing in the second part. But
+    with the advantage rule `sound_prefix` what the steps earn only says how much is learnt from
+    each, so there the second part is all of it, and the first is not to be added.
     """
     found = rollout_reward(score, outcome, rule)
+    if advantage == DEFAULT_ADVANTAGE:
+        return found, found.total
     return replace(found, end=0.0), found.end
 
 

@@ -10,8 +10,9 @@ from vrprm_openrlhf.dense import RAW, RULES
 from vrprm_openrlhf.errors import OpenRLHFError
 from vrprm_openrlhf.settings import TrainerSettings
 from vrprm_openrlhf.wire import COUNT, MASKED, POSITIONS, VALUES
+from vrprm_reward.rewards.combine import DEFAULT_ADVANTAGE
 
-COMPARING = sorted(set(RULES) - {RAW})
+COMPARING = sorted(set(RULES) - {RAW, DEFAULT_ADVANTAGE})
 
 
 def plan(advantage, *, samples, estimator="reinforce"):
@@ -41,6 +42,20 @@ def test_rules_that_compare_the_responses_to_a_prompt_are_refused_when_there_is_
 def test_one_response_to_a_prompt_is_enough_for_raw_step_rewards():
     (added,) = plan(RAW, samples=1).added
     assert added.tolist() == [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize("estimator", ["gae", "rloo", "reinforce"])
+def test_by_default_nothing_is_added_and_whatever_the_advantages_are_they_are_weighted(estimator):
+    found = plan(DEFAULT_ADVANTAGE, samples=1, estimator=estimator)
+    (experience,) = found.experiences
+    for own in found.experiences:
+        assert not found.take(own.action_mask, gamma=0.9).any()
+    experience.advantages = torch.tensor([[2.0, 2.0, 3.0], [2.0, 2.0, 3.0]])
+    experience.returns = experience.advantages.clone()
+    found.finish()
+    # The first response's step is sure, the second's wrong: its end is not learnt from.
+    assert experience.advantages.tolist() == [[2, 2, 3], [2, 2, 0]]
+    assert experience.returns.tolist() == [[2, 2, 3], [2, 2, 3]]
 
 
 @pytest.mark.parametrize("advantage", COMPARING)

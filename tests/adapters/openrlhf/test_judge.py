@@ -39,24 +39,38 @@ def ask(asked, *responses, answer="3"):
     return asyncio.run(all_of_them())
 
 
-def test_a_scalar_is_the_mean_and_the_outcome():
+def test_a_scalar_is_by_default_the_smallest_probability_of_a_right_answer():
     (found,) = ask(judge(), "One.\n\nThe answer is 3")
-    mean = (p_of("One.") + p_of("The answer is 3")) / 2
-    assert (found.scalar, found.outcome) == (pytest.approx(mean + 1), 1.0)
+    p = p_of("One."), p_of("The answer is 3")
+    assert (found.scalar, found.outcome) == (pytest.approx(min(p)), 1.0)
     assert found.filter_score == 1.0
+    gated = judge(rule={"combination": "gated"}, aggregation="mean")
+    (found,) = ask(gated, "One.\n\nThe answer is 3")
+    assert found.scalar == pytest.approx(sum(p) / 2 + 1)
 
 
 def test_dense_rewards_keep_the_outcome_in_the_scalar():
-    (found,) = ask(judge(mode="dense", rule={"credit": "raw"}), "One.\n\nThe answer is 3")
+    rule = {"combination": "gated", "credit": "raw"}
+    (found,) = ask(judge(mode="dense", rule=rule), "One.\n\nThe answer is 3")
     assert found.scalar == 1.0
     assert found.reward.rewards == (p_of("One."), p_of("The answer is 3"))
+
+
+def test_by_default_the_scalar_of_a_dense_run_is_all_that_is_earned_and_a_critic_gets_the_parts():
+    first, second = p_of("One."), p_of("The answer is 3")
+    least = min(first, second)
+    for advantage, earned, taken_back in [({}, least, 0), ({"advantage": "none"}, 0, -least)]:
+        asked = judge(mode="dense", **advantage)
+        right, wrong = ask(asked, "One.\n\nThe answer is 3", "One.\n\nThe answer is 4")
+        assert (right.scalar, wrong.scalar) == pytest.approx((earned, taken_back))
+        assert right.reward.rewards == pytest.approx((first, min(0, second - first)))
 
 
 @pytest.mark.parametrize("mode", ["dense", "scalar"])
 def test_by_default_a_wrong_answer_earns_nothing_and_is_not_masked(mode):
     (found,) = ask(judge(mode=mode), "One.\n\nThe answer is 4")
     assert (found.scalar, found.outcome, found.filter_score) == (0.0, 0.0, 0.0)
-    assert found.reward.rewards == ((0.0, 0.0) if mode == "dense" else (0.0,))
+    assert found.reward.total == 0.0
     assert not found.reward.masked
 
 
@@ -89,8 +103,10 @@ def test_an_outcome_that_is_not_trained_on_is_not_filtered_by(mode):
     asked = judge(mode=mode, rule={"combination": "process"})
     found, masked = ask(asked, "One.\n\nThe answer is 3", "fail: the answer is 3")
     assert found.outcome == masked.outcome == 1.0
-    mean = (p_of("One.") + p_of("The answer is 3")) / 2
-    assert [found.filter_score, masked.filter_score] == [mean, 0.5]
+    p = p_of("One."), p_of("The answer is 3")
+    assert [found.filter_score, masked.filter_score] == [
+        sum(p) / 2 if mode == "dense" else min(p), 0.5
+    ]  # fmt: skip
 
 
 def test_without_outcomes_dynamic_filtering_reads_the_reward():

@@ -27,7 +27,24 @@ def test_settings_are_read_from_the_environment_and_others_are_left_alone():
     assert (found.mode, found.rule.credit, found.rule.outcome_weight) == ("dense", "centred", 0.5)
     assert found.unscored_reward == -1
     assert found.url_hosts == ("a.example", "b.example")
-    assert found.advantage == DEFAULT_ADVANTAGE
+    assert found.advantage == "leave_one_out"
+
+
+@pytest.mark.parametrize(
+    ("variables", "advantage"),
+    [
+        ({}, DEFAULT_ADVANTAGE),
+        ({"COMBINATION": "ps_grpo"}, "leave_one_out"),
+        ({"COMBINATION": "gated", "CREDIT": "own"}, "same_step"),
+        ({"COMBINATION": "gated", "CREDIT": "own", "ADVANTAGE": "none"}, "none"),
+    ],
+)
+def test_worker_and_trainer_take_the_advantage_rule_that_the_reward_rule_is_made_for(
+    variables, advantage
+):
+    named = URL | {f"VRPRM_OPENRLHF_{name}": value for name, value in variables.items()}
+    for settings in (Settings, TrainerSettings):
+        assert settings.from_environment(named).advantage == advantage
 
 
 def test_the_trainer_needs_no_server():
@@ -48,6 +65,7 @@ def test_the_trainer_needs_no_server():
             URL
             | {
                 "VRPRM_OPENRLHF_MODE": "dense",
+                "VRPRM_OPENRLHF_COMBINATION": "gated",
                 "VRPRM_OPENRLHF_CREDIT": "own",
                 "VRPRM_OPENRLHF_ADVANTAGE": "process_grpo",
             },

@@ -61,6 +61,9 @@ def tokenizer():
     return qwen3_tokenizer()
 
 
+GATED = {"outcome": "exact", "combination": "gated", "credit": "raw"}
+
+
 @pytest.fixture
 def judged(tokenizer):
     def judge(reward, response=RESPONSE, *, mask="all", messages=(PROMPT,), truth="3", **kw):
@@ -75,7 +78,7 @@ def judged(tokenizer):
             reward_model={"ground_truth": truth},
             data_source="geometry",
         )
-        chosen = RewardSettings(**{"outcome": "exact", "credit": "raw", **settings})
+        chosen = RewardSettings(**{**GATED, **settings})
         return asyncio.run(Judge(chosen, tokenizer, reward, **kw).row(sample))
 
     return judge
@@ -146,9 +149,12 @@ def test_a_response_without_any_token_is_masked_since_there_is_nowhere_to_put_a_
     assert (row.reward.masked, row.reward.reason) == (True, "no_policy_token")
 
 
-def test_by_default_the_steps_of_a_wrong_answer_earn_nothing_and_stay_visible(judged):
-    row = judged(Scripted(0.9, 0.6), truth="4", settings={"credit": "min_form"})
-    assert (row.reward.rewards, row.reward.masked) == ((0.0, 0.0), False)
+@pytest.mark.parametrize(
+    "settings", [{"credit": "min_form"}, {"combination": "sound", "credit": "running_min"}]
+)
+def test_a_wrong_answer_earns_nothing_and_its_steps_stay_visible(judged, settings):
+    row = judged(Scripted(0.9, 0.6), truth="4", settings=settings)
+    assert (row.reward.total, row.reward.masked) == (0.0, False)
     assert row.dense(64).nonzero().flatten().tolist() == [*row.tokens, row.last]
 
 

@@ -47,6 +47,7 @@ def test_which_arms_pay_a_wrong_answer_for_its_steps():
         "gated": {"gated_running_min", "gated_min_form", "outcome_gated_dense", "gated"},
         "outcome": {"outcome", "outcome_end_apart"},
         "ps_grpo": {"ps_grpo"},
+        "sound": {"sound"},
     }  # fmt: skip
 
 
