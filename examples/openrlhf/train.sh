@@ -17,8 +17,8 @@ DATA=${DATA:-train.jsonl}
 # Settings of the adapter. All are listed in docs/openrlhf.md.
 export VRPRM_OPENRLHF_URL=${REWARD_URL:?the reward server, such as http://reward:8000}
 export VRPRM_OPENRLHF_MODE=$MODE
-# What the steps and the answer are worth together: the sum of both, and nothing for a wrong answer.
-export VRPRM_OPENRLHF_COMBINATION=gated
+# A right answer earns the smallest probability of its steps, and a wrong one nothing.
+export VRPRM_OPENRLHF_COMBINATION=sound
 # Without the hook a rollout that could not be scored has to be worth something.
 if [ "$MODE" = scalar ]; then export VRPRM_OPENRLHF_UNSCORED_REWARD=0; fi
 # Installs the hook in every Ray worker: dense rewards, and masks instead of UNSCORED_REWARD.

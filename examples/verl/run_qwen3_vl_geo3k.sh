@@ -64,9 +64,9 @@ args=(
   reward.reward_manager.name=vrprm
   # CPU processes that score rollouts as they finish.
   reward.num_workers=8
-  # Where the final answer is right, the first step earns its probability, every other one what it
-  # takes from the weakest so far, and the end 1; where it is wrong, nothing is earned.
-  +reward.vrprm.combination=gated
+  # A right answer earns the smallest probability of its steps: the first step its own, every other
+  # one what it takes from that; the end of a wrong answer takes all of it back.
+  +reward.vrprm.combination=sound
   +reward.vrprm.credit=running_min
   # Final answers are compared by math-verify (pip install 'vrprm-reward[verl]').
   +reward.vrprm.outcome=math
@@ -79,8 +79,9 @@ args=(
   +reward.vrprm.timeout=600
 
   # --- Credit -----------------------------------------------------------------------------------
-  # Return-to-go of a step minus the mean of the group's other rollouts at the same step.
-  algorithm.adv_estimator=vrprm_leave_one_out
+  # What a rollout earns minus the mean of the group's others, on each step as much as what stands
+  # before it is believed.
+  algorithm.adv_estimator=vrprm_sound_prefix
   # The run stops when more than this share of a batch could not be scored.
   +algorithm.vrprm.max_masked_share=0.2
 

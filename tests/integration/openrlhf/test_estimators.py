@@ -30,6 +30,34 @@ from vrprm_openrlhf.patch import patch_module
 WHITE = 7**0.5 / 4  # seven tokens whose deviations from the mean have 16 as the sum of squares
 HALF = 2**-0.5  # outcomes 1 and 0: (1 - 0.5) / std
 
+
+@pytest.fixture(autouse=True)
+def _leave_one_out(monkeypatch):
+    monkeypatch.setenv("VRPRM_OPENRLHF_ADVANTAGE", "leave_one_out")
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_by_default_openrlhfs_own_advantages_are_weighted_by_what_stands_before(
+    patched, monkeypatch, estimator
+):
+    # Probabilities 0.8, 0.4 of a right answer, which earns 0.4, and 0.9, 0.95 of a wrong one.
+    def responses(first, second):
+        return [
+            response(4, 0.4, masked=False, steps=first),
+            response(3, 0, masked=False, steps=second),
+        ]
+
+    options_, more = options(estimator), {"values": 0.5} if estimator == "gae" else {}
+    bare, _ = computed(patched, options_, responses(None, None), **more)
+    monkeypatch.delenv("VRPRM_OPENRLHF_ADVANTAGE")
+    steps = responses([(0, 0.8), (3, -0.4)], [(1, 0.9), (2, 0.0)])
+    found, _ = computed(patched, options_, steps, **more)
+    for row, whole, weights in zip(found, bare, [[1, 0.8, 0.8, 0.8], [1, 1, 0.9]], strict=True):
+        expected = [value * weight for value, weight in zip(whole, weights, strict=True)]
+        assert row == pytest.approx(expected, abs=1e-6)
+        assert any(row)
+
+
 BY_HAND = {
     "reinforce": ([2, 1, 1, 1], [-2, -2, -1], WHITE),
     "reinforce_baseline": ([2, 1, 1, 1], [-2, -2, -1], WHITE),

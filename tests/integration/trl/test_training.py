@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+import itertools
 import math
 import sys
 from functools import partial
@@ -18,6 +19,7 @@ from vrprm_trl import ProcessRewardFunction, StepGRPOTrainer
 
 FOLDER = ROOT / "examples" / "trl"
 SUM = RewardRule(combination="sum")
+OWN = RewardRule(combination="gated", credit="own")
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -150,12 +152,35 @@ class Recorded(StepGRPOTrainer):
 
     def _generate_and_score_completions(self, inputs):
         output = super()._generate_and_score_completions(inputs)
-        self.batches.append((self.kept, output))
+        self.batches.append((self.kept, self.whole, output))
         return output
 
-    def _advantages(self, own):
-        self.kept = own
-        return super()._advantages(own)
+    def _on_tokens(self, own, of_steps, output):
+        self.kept, self.whole = own, output["advantages"].clone()
+        return super()._on_tokens(own, of_steps, output)
+
+
+def test_by_default_trls_own_advantages_are_weighted_by_what_stands_before(
+    example, policy, options, reward_server
+):
+    options.max_steps = 4
+    reward = ProcessRewardFunction(
+        load_process_reward(reward_server.url), outcome="exact", steps=True
+    )
+    trainer = trained(example, policy, options, reward, Recorded)
+    weighted = 0
+    for kept, whole, output in trainer.batches:
+        for row, each in enumerate(kept):
+            mask = output["completion_mask"][row].bool()
+            found = output["advantages"][row][mask].tolist()
+            p = each.reward.p_correct
+            weights = [1, *itertools.accumulate(p, min)]
+            allowed = [pytest.approx(whole[row].item() * w, abs=1e-5) for w in weights]
+            assert found[0] == allowed[0]
+            assert found[-1] in (allowed[-1], allowed[-2])
+            assert all(value in allowed for value in found)
+            weighted += bool(whole[row]) and min(p) < 0.5
+    assert weighted > 0
 
 
 def test_tokens_carry_the_advantage_of_their_step(example, policy, options, reward_server):
@@ -166,7 +191,7 @@ def test_tokens_carry_the_advantage_of_their_step(example, policy, options, rewa
     trainer = trained(example, policy, options, reward, Recorded, step_weight=0.5)
     tokenizer = policy[1].tokenizer
     checked = 0
-    for kept, output in trainer.batches:
+    for kept, _, output in trainer.batches:
         by_hand = leave_one_out([torch.tensor(k.reward.rewards) for k in kept], [0] * len(kept))
         scalar = torch.tensor([k.reward.outcome for k in kept])
         scalar = (scalar - scalar.mean()) / (scalar.std() + 1e-4)
@@ -203,7 +228,7 @@ def test_a_masked_completion_has_no_advantage_beside_a_second_reward_function(
     trainer = trained(example, policy, options, [reward, says_nothing], Recorded)
     masked = [
         (each.reward.masked, bool(output["advantages"][row].any()))
-        for kept, output in trainer.batches
+        for kept, _, output in trainer.batches
         for row, each in enumerate(kept)
     ]
     assert judge.failed == sum(is_masked for is_masked, _ in masked) == 3
@@ -215,9 +240,7 @@ def test_step_advantages_need_a_function_that_keeps_steps(example, policy, optio
     from vrprm_reward.errors import InputError
 
     reward, stepwise = (
-        ProcessRewardFunction(
-            "http://127.0.0.1:9", rule=RewardRule(credit="own"), outcome="exact", steps=steps
-        )
+        ProcessRewardFunction("http://127.0.0.1:9", rule=OWN, outcome="exact", steps=steps)
         for steps in (False, True)
     )
     with pytest.raises(InputError, match="steps=True"):

@@ -64,7 +64,7 @@ def test_the_example_script_composes_and_doctor_finds_nothing_wrong(mode):
 
     done = subprocess.run([SCRIPT, mode, "print"], capture_output=True, text=True, check=True)
     config = config_of(*done.stdout.splitlines())
-    assert config.algorithm.adv_estimator == "vrprm_leave_one_out"
+    assert config.algorithm.adv_estimator == "vrprm_sound_prefix"
     assert examined(config) == []
 
 

@@ -1,5 +1,6 @@
 """The default rule in the V1 trainer: a wrong answer earns nothing, and is still learnt from."""
 
+import itertools
 import json
 
 import pytest
@@ -18,7 +19,7 @@ def config(reward_server):
         "reward.reward_manager.name=vrprm",
         f"+reward.vrprm.url={reward_server.url}",
         "+reward.vrprm.outcome=exact",
-        "algorithm.adv_estimator=vrprm_leave_one_out",
+        "algorithm.adv_estimator=vrprm_sound_prefix",
     )
 
 
@@ -47,12 +48,21 @@ def test_a_wrong_answer_is_told_from_a_masked_row_and_pushed_down(run, config, s
     first = {}
     for uid, info, row, rewards, advantages in found:
         assert rewards.nonzero().flatten().tolist() == [*row["tokens"], row["last"]]
-        assert float(rewards[row["last"]]) == pytest.approx(info["acc"])
+        # Steps earn what they leave of the smallest probability; the end takes it from the wrong.
+        least = min(row["p_correct"])
+        earned = info["acc"] * least
+        assert float(rewards[row["last"]]) == pytest.approx(earned - least, abs=1e-6)
         assert (info["vrprm_masked"], info["score"] == 0) == (0, info["acc"] == 0)
+        assert info["score"] == pytest.approx(earned)
         first[uid, info["acc"]] = rewards.sum().item(), advantages[0].item()
+        # What stands behind a step is learnt from as much as it was believed.
+        places = [*row["tokens"], row["last"]]
+        weights = [1, *itertools.accumulate(row["p_correct"], min)]
+        expected = [advantages[0].item() * weight for weight in weights]
+        assert advantages[places].tolist() == pytest.approx(expected, abs=1e-5)
     for uid in ("problem0", "problem1"):
         total, pushed_up = first[uid, 1.0]
         nothing, pushed_down = first[uid, 0.0]
-        assert nothing < 1e-20
-        assert 1 < total <= 2
+        assert nothing == pytest.approx(0, abs=1e-6)
+        assert 0 < total <= 1
         assert torch.tensor([pushed_up, -pushed_down]).allclose(torch.tensor(total), atol=1e-3)

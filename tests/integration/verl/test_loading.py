@@ -100,7 +100,8 @@ def test_doctor_says_what_is_loaded_in_which_process():
     for words in (
         "verl: 0.9.1",
         "by VERL_USE_EXTERNAL_MODULES",
-        "estimators: vrprm_group_mean, vrprm_leave_one_out, vrprm_process_grpo, vrprm_same_step",
+        "estimators: vrprm_group_mean, vrprm_leave_one_out, vrprm_process_grpo, vrprm_same_step, "
+        "vrprm_sound_prefix",
         "reward manager: vrprm",
         "agent loops: vrprm_single_turn_agent, vrprm_tool_agent",
     ):
@@ -167,7 +168,8 @@ def test_doctor_finds_rules_that_do_not_fit_and_groups_of_one(algorithm, rollout
     found = examine_config(
         {
             "reward": {"reward_manager": {"name": "vrprm"}, "reward_model": {"enable": False},
-                       "vrprm": {"url": "openai+http://127.0.0.1:9/v1", "credit": "own"}},
+                       "vrprm": {"url": "openai+http://127.0.0.1:9/v1", "combination": "gated",
+                                 "credit": "own"}},
             "algorithm": algorithm,
             "trainer": {"use_v1": True},
             "actor_rollout_ref": {
@@ -180,7 +182,19 @@ def test_doctor_finds_rules_that_do_not_fit_and_groups_of_one(algorithm, rollout
     assert says in wrong.detail
 
 
-def test_a_reward_manager_refuses_a_credit_that_its_estimator_misreads():
+@pytest.mark.parametrize(
+    ("rule", "estimator", "says"),
+    [
+        (
+            {"combination": "gated", "credit": "own"},
+            "group_mean",
+            r"'own' is made for .* set credit=running_min",
+        ),
+        ({}, "leave_one_out", r"'sound' is made for .*'sound_prefix'.* combination=gated"),
+        ({"combination": "ps_grpo"}, "sound_prefix", "set combination=sound, or another"),
+    ],
+)
+def test_a_reward_manager_refuses_a_rule_that_its_estimator_misreads(rule, estimator, says):
     from types import SimpleNamespace
 
     from omegaconf import OmegaConf
@@ -189,11 +203,11 @@ def test_a_reward_manager_refuses_a_credit_that_its_estimator_misreads():
 
     config = OmegaConf.create(
         {
-            "reward": {"vrprm": {"url": "openai+http://127.0.0.1:9/v1", "credit": "own"}},
-            "algorithm": {"adv_estimator": "vrprm_group_mean"},
+            "reward": {"vrprm": {"url": "openai+http://127.0.0.1:9/v1", **rule}},
+            "algorithm": {"adv_estimator": f"vrprm_{estimator}"},
         }
     )
-    with pytest.raises(InputError, match=r"'own' is made for .* set credit=running_min"):
+    with pytest.raises(InputError, match=says):
         VRPRMRewardManager(config, SimpleNamespace())
 
 
