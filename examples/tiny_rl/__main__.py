@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 from rich.console import Console
 
@@ -26,6 +27,7 @@ from .summary import (
     seed_rows,
     table_rows,
 )
+from .toy import RULES, Toy, compared
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 console = Console()
@@ -155,6 +157,26 @@ def run_one(
         scores,
         lambda update: console.print(f"update {update} of {chosen.updates}"),
     )
+
+
+@app.command()
+def toy(
+    seeds: Annotated[int, typer.Option(min=2, help="Seeds of each rule.")] = 8,
+    errors: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of steps that are judged wrongly.")
+    ] = 0.02,
+    sure: Annotated[float, typer.Option(help="The judge's log-odds, in the mean.")] = 3.5,
+    habits: Annotated[bool, typer.Option(help="Whether the policy pads and leaves out.")] = True,
+    rate: Annotated[float, typer.Option(help="Learning rate.")] = 0.1,
+) -> None:
+    """Rules on a policy that is a table of numbers: what is learnt, what is gamed, in minutes."""
+    torch.set_num_threads(1)
+    chosen = Toy(
+        errors=errors, sure=(sure, 0.7), rate=rate, habits=(0.2, 0.15) if habits else (0, 0)
+    )
+    rows = compared(chosen, RULES, seeds)
+    console.print(as_table(rows, f"{seeds} seeds, at the end"))
+    console.print(as_markdown([list(row.values()) for row in rows], list(rows[0])), soft_wrap=True)
 
 
 @app.command(name="starts")
