@@ -171,11 +171,8 @@ def toy(
 ) -> None:
     """Rules on a policy that is a table of numbers: what is learnt, what is gamed, in minutes."""
     torch.set_num_threads(1)
-    chosen = Toy(
-        errors=errors, sure=(sure, 0.7), rate=rate, habits=(0.2, 0.15) if habits else (0, 0)
-    )
-    rows = compared(chosen, RULES, seeds)
-    console.print(as_table(rows, f"{seeds} seeds, at the end"))
+    doing = (0.2, 0.15) if habits else (0.0, 0.0)
+    rows = compared(Toy(errors=errors, sure=(sure, 0.7), rate=rate, habits=doing), RULES, seeds)
     console.print(as_markdown([list(row.values()) for row in rows], list(rows[0])), soft_wrap=True)
 
 

@@ -180,7 +180,7 @@ def train(toy: Toy, rule: RewardRule, seed: int) -> dict[str, float]:
         for _ in range(toy.problems):
             asked = [policy.random.choice(skills) for skills in SKILLS_OF]
             group = [policy.answer(asked) for _ in range(toy.group)]
-            _learn(group, rule, probabilities, slopes)
+            learn(group, rule, probabilities, slopes)
             responses += group
         # The size of a gradient says nothing: rules differ in the size of what they pay.
         size = math.sqrt(sum(float(slope.square().sum()) for slope in slopes))
@@ -197,13 +197,20 @@ def train(toy: Toy, rule: RewardRule, seed: int) -> dict[str, float]:
     }
 
 
-def _learn(
+def learn(
     group: Sequence[Response],
     rule: RewardRule,
     probabilities: Sequence[torch.Tensor],
     slopes: Sequence[torch.Tensor],
 ) -> None:
-    """Add the slopes of the advantages times the log-probabilities, of steps and ends."""
+    """Add the slopes of the advantages times the log-probabilities, of steps and ends.
+
+    Args:
+        group: responses to one problem.
+        rule: by which they are rewarded.
+        probabilities: of the choices, as `Policy.probabilities` gave them.
+        slopes: as large; what is found is added to them.
+    """
     written = [response for response in group if response.p_correct]
     if not written:
         return
@@ -220,7 +227,7 @@ def _learn(
 
 
 def compared(toy: Toy, rules: dict[str, RewardRule], seeds: int) -> list[dict[str, str]]:
-    """For each rule mean and spread over seeds of what the trained policies are like."""
+    """For each rule mean and spread over at least two seeds of what the policies came to."""
     rows = []
     for name, rule in rules.items():
         runs = [train(toy, rule, seed) for seed in range(seeds)]

@@ -3,7 +3,19 @@
 import pytest
 import torch
 
-from examples.tiny_rl.toy import LONGEST, PARTS, SKILLS_OF, Policy, Toy, compared, train
+from examples.tiny_rl.toy import (
+    DO,
+    LONGEST,
+    PARTS,
+    SKILLS_OF,
+    Choice,
+    Policy,
+    Response,
+    Toy,
+    compared,
+    learn,
+    train,
+)
 from vrprm_reward.rewards.combine import RewardRule
 
 ASKED = [skills.start for skills in SKILLS_OF]
@@ -36,20 +48,34 @@ def test_a_response_that_never_ends_has_no_answer():
 
 
 def test_a_seed_gives_the_same_run_and_learning_shows():
-    toy = Toy(updates=25, rate=0.2, habits=(0, 0))
+    toy = Toy(updates=14, problems=2, rate=0.4, habits=(0, 0))
     found = train(toy, RewardRule(combination="process", credit="own"), seed=1)
     assert found == train(toy, RewardRule(combination="process", credit="own"), seed=1)
-    before = train(Toy(updates=5, rate=1e-6, habits=(0, 0)), RewardRule(), seed=1)
+    before = train(Toy(updates=14, problems=2, rate=1e-6, habits=(0, 0)), RewardRule(), seed=1)
     assert found["sound"] > before["sound"] + 0.1
 
 
 def test_the_advantages_reach_the_choices_that_they_are_of():
-    # Of two choices the right one is paid: its probability rises, and nothing else moves.
-    torch.manual_seed(0)
-    rows = compared(
-        Toy(updates=2, problems=1, group=2), {"outcome": RewardRule(combination="outcome")}, 2
-    )
-    assert rows[0].keys() == {"rule", "right", "sound", "steps", "pads", "left out"}
+    policy = Policy(Toy(), seed=0)
+    probabilities = policy.probabilities()
+    slopes = [torch.zeros_like(table) for table in policy.tables]
+    right = Response([0.9], [[Choice(1, 3, 0)], [Choice(0, PARTS, DO)]], right=True)
+    wrong = Response([0.9], [[Choice(1, 4, 2)]])
+    learn([right, wrong], RewardRule(combination="outcome"), probabilities, slopes)
+    # Right minus the mean of the others is 1, wrong -1; the slope of log p is one-hot minus p.
+    expected = -probabilities[1][3]
+    expected[0] += 1
+    assert slopes[1][3].tolist() == pytest.approx(expected.tolist())
+    expected = probabilities[1][4].clone()
+    expected[2] -= 1
+    assert slopes[1][4].tolist() == pytest.approx(expected.tolist())
+    assert slopes[0][PARTS, DO] == pytest.approx(1 - float(probabilities[0][PARTS, DO]))
+    assert not slopes[1][5].any()
+
+
+def test_a_table_has_a_row_for_each_rule():
+    (row,) = compared(Toy(updates=2, problems=1), {"outcome": RewardRule()}, 2)
+    assert row.keys() == {"rule", "right", "sound", "steps", "pads", "left out"}
 
 
 @pytest.mark.parametrize("rule", [RewardRule(), RewardRule(combination="gated", credit="own")])
