@@ -119,16 +119,16 @@ def _examine(console: Console, model: str, names: Sequence[str], local: LocalOpt
         DEMO_FOLDER if model == DEMO else model, device=local.device, dtype=local.dtype
     )
     own_template = checkpoint.tokenizer.chat_template
-    engine = LocalEngine(checkpoint, template=profiles[0].conversation, options=local)
     findings = checks.check_checkpoint(
-        engine.added_tokens,
+        frozenset(checkpoint.tokenizer.get_added_vocab()),
         checkpoint.context_tokens,
         own_template if isinstance(own_template, str) else None,
-        profiles[0],
+        profiles,
     )
     _print_findings(console, findings)
-    evidence = checks.try_profiles(engine, profiles)
-    engine.close()
+    evidence = checks.try_profiles(
+        lambda template: LocalEngine(checkpoint, template=template, options=local), profiles
+    )
     table = Table(
         Column("profile", overflow="fold"),
         "scored",
