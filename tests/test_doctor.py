@@ -20,7 +20,7 @@ FRAMES = (
     "score_list",
     "boxed_continuation",
 )
-PROFILES = [load_profile(name) for name in FRAMES]
+PROFILES = {name: load_profile(name) for name in FRAMES}
 
 
 def frame_of_prompt(prompt) -> str:
@@ -120,7 +120,9 @@ def test_only_frames_that_are_followed_as_well_stand_beside_the_best():
 
 
 def test_an_engine_that_gives_the_verdicts_no_mass_follows_nothing():
-    evidence = tried(FollowsOneFrame("two_stage", sharp=False), PROFILES[:1])
+    evidence = tried(
+        FollowsOneFrame("two_stage", sharp=False), {"two_stage": PROFILES["two_stage"]}
+    )
     assert not evidence[0].followed
     assert evidence[0].mass == pytest.approx(0.02)
 
@@ -132,7 +134,7 @@ def test_renormalised_probabilities_leave_the_mass_unknown():
             total = math.log(math.exp(raw.log_p0) + math.exp(raw.log_p1))
             return Judgement(raw.log_p0 - total, raw.log_p1 - total, 1)
 
-    (evidence,) = tried(Renormalised("multi_turn"), [PROFILES[1]])
+    (evidence,) = tried(Renormalised("multi_turn"), {"multi_turn": PROFILES["multi_turn"]})
     assert evidence.mass is None
     assert evidence.followed
 
@@ -141,9 +143,9 @@ def test_renormalised_probabilities_leave_the_mass_unknown():
 def test_every_profile_is_tried_under_its_own_conversation_template(order):
     other = "### {{ messages }}"
     profiles = [
-        load_profile("two_stage"),
-        load_profile("multi_turn").model_copy(update={"conversation": other}),
-        load_profile("score_list"),
+        ("two_stage", load_profile("two_stage")),
+        ("mine.toml", load_profile("multi_turn").model_copy(update={"conversation": other})),
+        ("score_list", load_profile("score_list")),
     ][::order]
     made, closed = [], []
 
@@ -157,14 +159,22 @@ def test_every_profile_is_tried_under_its_own_conversation_template(order):
         def close(self):
             closed.append(made[-1])
 
-    evidence = doctor.try_profiles(UnderOneTemplate, profiles)
+    evidence = doctor.try_profiles(UnderOneTemplate, dict(profiles))
     assert {row.profile: row.followed for row in evidence} == {
         "two_stage": True,
-        "multi_turn": True,
+        "mine.toml": True,
         "score_list": False,
     }
-    assert sorted(made) == sorted({profile.conversation for profile in profiles})
+    assert sorted(made) == sorted({profile.conversation for _, profile in profiles})
     assert closed == made
+
+
+def test_two_profiles_of_one_name_are_told_apart_by_what_was_asked_for():
+    named_alike = load_profile("multi_turn").model_copy(update={"name": "two_stage"})
+    evidence = tried(FollowsOneFrame("multi_turn"), {**PROFILES, "profiles/mine.toml": named_alike})
+    best = {row.profile for row in evidence[:2]}
+    assert best == {"multi_turn", "profiles/mine.toml"}
+    assert [row.followed for row in evidence] == [True, True, *[False] * (len(PROFILES) - 1)]
 
 
 def test_samples_hold_both_verdicts_and_are_always_the_same():
@@ -202,9 +212,9 @@ def test_missing_tokens_and_a_short_context_are_found():
 
 
 def test_the_template_of_every_profile_is_looked_at():
-    bad = PROFILES[2].model_copy(update={"name": "mine", "conversation": STRIPS_THINKING})
-    found = doctor.check_checkpoint(TOKENS, 8192, None, [*PROFILES, bad])
+    bad = PROFILES["answer_block"].model_copy(update={"conversation": STRIPS_THINKING})
+    found = doctor.check_checkpoint(TOKENS, 8192, None, {**PROFILES, "mine.toml": bad})
     (templates,) = (finding for finding in found if finding.what == "profiles' templates")
     assert not templates.ok
-    assert templates.detail.startswith("mine: ")
+    assert templates.detail.startswith("mine.toml: ")
     assert "two_stage" not in templates.detail
