@@ -27,7 +27,7 @@ from vrprm_reward.scoring.parse import Thought, probability
 from vrprm_reward.scoring.profile import Profile
 from vrprm_reward.scoring.render import Case
 from vrprm_reward.scoring.schedule import Schedule, Schedules, at_once, fixed_point, lockstep
-from vrprm_reward.scoring.too_long import told_apart
+from vrprm_reward.scoring.too_long import raise_if_cut_by_context, told_apart
 from vrprm_reward.scoring.untrusted import Neutraliser, ShownText
 from vrprm_reward.steps import Splitter, StepSettings, split_steps, split_with
 from vrprm_reward.types import ProcessScore, Rollout, Status, Step, Usage
@@ -211,12 +211,9 @@ class VRPRMScorer:
             prompt = self._frame.judge(profile, short, shown_thought, ())
             return (await engine.judge(prompt, share=share)).prompt_tokens
 
-        reserve = 0
-        if profile.think is not None and "thinking_truncated" in thought.flags:
-            reserve = profile.think.max_tokens - usage.generated_tokens
         draft = drafted_verdicts(thought.text, len(steps), profile.steps.first_number)
         order = self._order(engine, len(steps), at_work)
-        async with told_apart(case, ask_for_short, reserve=reserve):
+        async with told_apart(case, ask_for_short):
             found: Schedules = await order(ask, len(steps), draft)
         score = ProcessScore(
             status="scored",
@@ -262,6 +259,7 @@ class VRPRMScorer:
 
         async with told_apart(case, think_of_short):
             generation = await think(case, rules.max_tokens)
+            raise_if_cut_by_context(generation, rules.max_tokens)
         generation = replace(generation, text=safe.generated(generation.text))
         thought = self._frame.read(generation, self.profile, case)
         if rules.truncated == "unscore" and "thinking_truncated" in thought.flags:
