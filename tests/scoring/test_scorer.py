@@ -52,6 +52,29 @@ def test_both_schedules_agree(make_rollout, schedule):
     assert score.usage.rounds <= 5
 
 
+@pytest.mark.parametrize("schedule", ["auto", "fixed_point"])
+@pytest.mark.parametrize("profile", ["two_stage", "score_json"])
+def test_a_deterministic_engine_is_never_asked_for_two_judgements_at_once(
+    make_rollout, profile, schedule
+):
+    class OneByOne(ScriptedEngine):
+        under_way = 0
+
+        async def judge(self, prompt, *, share):
+            self.under_way += 1
+            assert self.under_way == 1
+            judgement = await super().judge(prompt, share=share)
+            self.under_way -= 1
+            return judgement
+
+    analysis = "".join(f"Step {i}: \\boxed{{1}}\n" for i in range(3))
+    thinking = f"<think>Fine.</think>\n[Step Analysis]\n{analysis}"
+    engine = OneByOne(thinking=thinking, deterministic=True)
+    scorer = scorer_with(engine, load_profile(profile), schedule=schedule)
+    (score,) = scorer.score([make_rollout("a\n\nb\n\nc")])
+    assert (score.status, score.usage.rounds) == ("scored", 3)
+
+
 def test_results_keep_their_order_and_equal_rollouts_are_computed_once(make_rollout):
     engine = ScriptedEngine(judge_by_word)
     a, b = make_rollout("Good."), make_rollout("wrong")

@@ -52,6 +52,7 @@ class VRPRMScorer:
         steps: how responses without ready-made steps are divided; settings or a callable.
         images: limits on what is read.
         schedule: order of the judgements; `auto` lets the engine choose. All give the same scores.
+            A deterministic engine is always asked in lockstep.
         keep_scores: how many finished scores are kept for rollouts that come again, keyed by
             content, profile and checkpoint. 0: none.
     """
@@ -171,6 +172,8 @@ class VRPRMScorer:
         return Neutraliser(self.profile, engine.added_tokens)
 
     def _order(self, engine: Engine, steps: int, at_work: int) -> Callable[..., Any]:
+        if engine.deterministic:
+            return lockstep  # what is asked for at once arrives in an order that timing decides
         if self._frame.independent:
             return at_once
         at_fixed_point = self._schedule == "fixed_point" or (
