@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 
 from tests.scoring.doubles import ScriptedEngine, shown
-from vrprm_reward import Problem, Rollout, StepSettings, load_profile
+from vrprm_reward import Problem, Rollout, Step, StepSettings, load_profile
 from vrprm_reward.errors import EngineError
 from vrprm_reward.scoring.scorer import VRPRMScorer
 
 PROFILE = load_profile("two_stage")
+INVISIBLE = ("\u200b", "\ufeff\n\n\u2060", "\u2800 \u3164\n\u200b")
 
 
 def scorer_with(engine, profile=PROFILE, **options):
@@ -91,12 +92,20 @@ def test_one_bad_rollout_does_not_lose_its_neighbours(make_rollout, tmp_path):
     assert "gone.png" in (scores[1].detail or "")
 
 
-@pytest.mark.parametrize("response", ["", "  \n\n ", "<think></think>"])
+@pytest.mark.parametrize("response", ["", "  \n\n ", "<think></think>", *INVISIBLE])
 def test_an_empty_response_is_the_responses_fault(make_rollout, response):
     engine = ScriptedEngine()
     (score,) = scorer_with(engine).score([make_rollout(response)])
     assert (score.status, score.reason) == ("unscored_response", "response_empty")
     assert engine.thought == []
+
+
+def test_ready_made_steps_that_show_nothing_are_an_empty_response(make_rollout):
+    response = "\u200b\n\n\u2060"
+    steps = (Step(text="\u200b", start=0, end=1), Step(text="\u2060", start=3, end=4))
+    rollout = make_rollout(response).model_copy(update={"steps": steps})
+    (score,) = scorer_with(ScriptedEngine()).score([rollout])
+    assert (score.status, score.reason) == ("unscored_response", "response_empty")
 
 
 def test_too_many_steps_are_refused_before_any_model_time(make_rollout):

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from vrprm_reward.background import BackgroundLoop
+from vrprm_reward.blank import is_blank
 from vrprm_reward.engines.engine import Engine, Generation
 from vrprm_reward.errors import (
     EngineError,
@@ -290,7 +291,7 @@ class VRPRMScorer:
             steps = split_steps(rollout.response, self._steps)
         else:
             steps = split_with(rollout.response, self._steps)
-        if not steps:
+        if all(is_blank(step.text) for step in steps):
             raise ResponseError(
                 "the response has no steps to judge: it is empty or blank in the part that is "
                 "judged",
