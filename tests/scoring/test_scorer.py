@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.scoring.doubles import ScriptedEngine, shown
 from vrprm_reward import Problem, Rollout, Step, StepSettings, load_profile
-from vrprm_reward.errors import EngineError
+from vrprm_reward.errors import EngineError, InputError
 from vrprm_reward.scoring.scorer import VRPRMScorer
 
 PROFILE = load_profile("two_stage")
@@ -82,6 +82,20 @@ def test_results_keep_their_order_and_equal_rollouts_are_computed_once(make_roll
     scores = scorer_with(engine).score([a, b, a, a, b])
     assert [s.judgements for s in scores] == [(1,), (0,), (1,), (1,), (0,)]
     assert len(engine.thought) == 2
+
+
+def test_rollouts_may_come_from_a_generator(make_rollout):
+    scores = scorer_with(ScriptedEngine()).score(make_rollout(text) for text in ("a", "b", "a"))
+    assert [score.scored for score in scores] == [True] * 3
+
+
+def test_what_is_no_rollout_is_named_before_the_model_is_loaded(make_rollout):
+    def load():
+        raise AssertionError("loaded")
+
+    scorer = VRPRMScorer(load, PROFILE)
+    with pytest.raises(InputError, match=r"rollouts\[1\] is of type dict: pass a list of"):
+        scorer.score([make_rollout(), {"response": "a"}])
 
 
 def test_one_bad_rollout_does_not_lose_its_neighbours(make_rollout, tmp_path):

@@ -31,7 +31,7 @@ from vrprm_reward.scoring.schedule import Schedule, Schedules, at_once, fixed_po
 from vrprm_reward.scoring.too_long import raise_if_cut_by_context, told_apart
 from vrprm_reward.scoring.untrusted import Neutraliser, ShownText
 from vrprm_reward.steps import Splitter, StepSettings, split_steps, split_with
-from vrprm_reward.types import ProcessScore, Rollout, Status, Step, Usage
+from vrprm_reward.types import ProcessScore, Rollout, Status, Step, Usage, checked_rollouts
 
 _log = logging.getLogger(__name__)
 
@@ -91,6 +91,7 @@ class VRPRMScorer:
         """Score rollouts; the result is in their order. Works inside a running event loop too.
 
         Raises:
+            InputError: something in `rollouts` is no `Rollout`.
             CheckpointError: the model cannot be loaded. Trouble with single rollouts is never
                 raised: they come back unscored with a reason.
         """
@@ -98,6 +99,7 @@ class VRPRMScorer:
 
     async def ascore(self, rollouts: Sequence[Rollout]) -> list[ProcessScore]:
         """As `score`, for coroutines. Equal rollouts are computed once."""
+        rollouts = checked_rollouts(rollouts)
         engine = await asyncio.to_thread(lambda: self.engine)
         keys = [_content_key(rollout) for rollout in rollouts]
         distinct = dict(zip(keys, rollouts, strict=True))
