@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Literal, Self
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from vrprm_reward.errors import InputError
 
@@ -32,6 +32,19 @@ class Problem(_Frozen):
 
     reference_answer: str | None = None
     """Shown to the reward model only when a profile says so; used by outcome rewards."""
+
+    @field_validator("question", mode="before")
+    @classmethod
+    def _question_is_text(cls, question: object) -> object:
+        if isinstance(question, str):
+            try:
+                question.encode()
+            except UnicodeEncodeError as error:
+                raise ValueError(
+                    f"character {error.start + 1} of the question is half of a surrogate pair, "
+                    "which no text can hold: write the whole character, or \\ufffd"
+                ) from error
+        return question
 
 
 class Step(_Frozen):
