@@ -201,9 +201,10 @@ def print_benchmark(console: Console, benchmark: Benchmark, cost: dict[str, Any]
         "scored only",
         str(pooled.scored),
         str(alone.steps),
-        f"{alone.macro_f1:.4f}",
-        f"{alone.correct_f1:.4f}",
-        f"{alone.incorrect_f1:.4f}",
+        *(
+            _number(f1 if alone.steps else None)
+            for f1 in (alone.macro_f1, alone.correct_f1, alone.incorrect_f1)
+        ),
         _number(_of(pooled.first_error_found, pooled.scored_with_labels)),
     )
     console.print(table)
