@@ -380,24 +380,6 @@ def test_joined_steps_keep_their_texts_and_have_a_blank_line_between(steps):
     assert response == "\n\n".join(steps)
 
 
-@pytest.mark.parametrize("rule", ["vrprm", "protected", "numbered"])
-def test_what_shows_nothing_is_no_step_and_moves_no_other(rule):
-    settings = StepSettings(rule=rule)
-    response = "\u2060\u3164\n\n1. \ufeffa\u200b\n\n2. b\n\n\u2800"
-    found = split_steps(response, settings)
-    assert [(s.text, s.start) for s in found][:1] == [("1. \ufeffa\u200b", 4)]
-    assert len(found) == 2
-    assert split_steps("\u200b\n\n\u2060\n\ufeff", settings) == ()
-
-
-def test_what_a_splitter_returns_without_anything_to_see_is_no_step():
-    response = "a|\u200b|b"
-    expected = locate_steps(response, ["a", "b"])
-    assert split_with(response, lambda text: text.split("|")) == expected
-    assert split_with(response, lambda text: [(0, 1), (2, 3), (4, 5)]) == expected
-    assert split_with("\u200b", lambda text: pytest.fail("nothing to split")) == ()
-
-
 def test_a_blank_step_cannot_be_joined():
     with pytest.raises(StepError, match="step 1 is blank"):
         join_steps(["a", "\t"])
