@@ -20,7 +20,7 @@ FRAMES = (
     "score_list",
     "boxed_continuation",
 )
-PROFILES = [load_profile(name) for name in FRAMES]
+PROFILES = {name: load_profile(name) for name in FRAMES}
 
 
 def frame_of_prompt(prompt) -> str:
@@ -97,9 +97,13 @@ class FollowsOneFrame:
     def close(self): ...
 
 
+def tried(engine, profiles):
+    return doctor.try_profiles(lambda template: engine, profiles)
+
+
 @pytest.mark.parametrize("frame", FRAMES)
 def test_the_followed_frame_comes_first_and_alone(frame):
-    evidence = doctor.try_profiles(FollowsOneFrame(frame), PROFILES)
+    evidence = tried(FollowsOneFrame(frame), PROFILES)
     assert evidence[0].profile == frame
     assert evidence[0].followed
     assert not any(row.followed for row in evidence[1:])
@@ -108,7 +112,7 @@ def test_the_followed_frame_comes_first_and_alone(frame):
 
 
 def test_only_frames_that_are_followed_as_well_stand_beside_the_best():
-    best, *others = doctor.try_profiles(FollowsOneFrame("score_json"), PROFILES)
+    best, *others = tried(FollowsOneFrame("score_json"), PROFILES)
     assert not any(doctor.as_good(other, best) for other in others)
     twin = replace(best, profile="twin", agreement=best.agreement - 0.04)
     worse = replace(best, profile="worse", agreement=best.agreement - 0.06)
@@ -116,7 +120,9 @@ def test_only_frames_that_are_followed_as_well_stand_beside_the_best():
 
 
 def test_an_engine_that_gives_the_verdicts_no_mass_follows_nothing():
-    evidence = doctor.try_profiles(FollowsOneFrame("two_stage", sharp=False), PROFILES[:1])
+    evidence = tried(
+        FollowsOneFrame("two_stage", sharp=False), {"two_stage": PROFILES["two_stage"]}
+    )
     assert not evidence[0].followed
     assert evidence[0].mass == pytest.approx(0.02)
 
@@ -128,9 +134,47 @@ def test_renormalised_probabilities_leave_the_mass_unknown():
             total = math.log(math.exp(raw.log_p0) + math.exp(raw.log_p1))
             return Judgement(raw.log_p0 - total, raw.log_p1 - total, 1)
 
-    (evidence,) = doctor.try_profiles(Renormalised("multi_turn"), [PROFILES[1]])
+    (evidence,) = tried(Renormalised("multi_turn"), {"multi_turn": PROFILES["multi_turn"]})
     assert evidence.mass is None
     assert evidence.followed
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_every_profile_is_tried_under_its_own_conversation_template(order):
+    other = "### {{ messages }}"
+    profiles = [
+        ("two_stage", load_profile("two_stage")),
+        ("mine.toml", load_profile("multi_turn").model_copy(update={"conversation": other})),
+        ("score_list", load_profile("score_list")),
+    ][::order]
+    made, closed = [], []
+
+    class UnderOneTemplate(FollowsOneFrame):
+        """A checkpoint that follows two_stage, and multi_turn under no template but the other."""
+
+        def __init__(self, template):
+            super().__init__("multi_turn" if template == other else "two_stage")
+            made.append(template)
+
+        def close(self):
+            closed.append(made[-1])
+
+    evidence = doctor.try_profiles(UnderOneTemplate, dict(profiles))
+    assert {row.profile: row.followed for row in evidence} == {
+        "two_stage": True,
+        "mine.toml": True,
+        "score_list": False,
+    }
+    assert sorted(made) == sorted({profile.conversation for _, profile in profiles})
+    assert closed == made
+
+
+def test_two_profiles_of_one_name_are_told_apart_by_what_was_asked_for():
+    named_alike = load_profile("multi_turn").model_copy(update={"name": "two_stage"})
+    evidence = tried(FollowsOneFrame("multi_turn"), {**PROFILES, "profiles/mine.toml": named_alike})
+    best = {row.profile for row in evidence[:2]}
+    assert best == {"multi_turn", "profiles/mine.toml"}
+    assert [row.followed for row in evidence] == [True, True, *[False] * (len(PROFILES) - 1)]
 
 
 def test_samples_hold_both_verdicts_and_are_always_the_same():
@@ -153,15 +197,24 @@ TOKENS = frozenset(
 
 
 def test_a_template_that_strips_thinking_is_found_with_its_remedy():
-    found = doctor.check_checkpoint(TOKENS, 8192, STRIPS_THINKING, PROFILES[0])
+    found = doctor.check_checkpoint(TOKENS, 8192, STRIPS_THINKING, PROFILES)
     by_name = {finding.what: finding for finding in found}
     assert by_name["special tokens"].ok
-    assert by_name["profile's template"].ok
+    assert by_name["profiles' templates"].ok
     assert not by_name["checkpoint's template"].ok
     assert "chat-template" in by_name["checkpoint's template"].detail
 
 
 def test_missing_tokens_and_a_short_context_are_found():
-    found = doctor.check_checkpoint(TOKENS - {"<|image_pad|>"}, 512, None, PROFILES[0])
+    found = doctor.check_checkpoint(TOKENS - {"<|image_pad|>"}, 512, None, PROFILES)
     assert [finding.ok for finding in found] == [False, False, True, True]
     assert "<|image_pad|>" in found[0].detail
+
+
+def test_the_template_of_every_profile_is_looked_at():
+    bad = PROFILES["answer_block"].model_copy(update={"conversation": STRIPS_THINKING})
+    found = doctor.check_checkpoint(TOKENS, 8192, None, {**PROFILES, "mine.toml": bad})
+    (templates,) = (finding for finding in found if finding.what == "profiles' templates")
+    assert not templates.ok
+    assert templates.detail.startswith("mine.toml: ")
+    assert "two_stage" not in templates.detail

@@ -5,6 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from vrprm_reward.blank import is_blank
 from vrprm_reward.errors import StepError
 from vrprm_reward.steps import (
     StepPart,
@@ -41,6 +42,10 @@ def texts_of(*tokens: str) -> st.SearchStrategy[str]:
     return st.lists(st.sampled_from(tokens) | st.text(max_size=2), max_size=25).map("".join)
 
 
+def shows_something(text: str) -> bool:
+    return not is_blank(text)
+
+
 def no_markers(text: str) -> bool:
     return not any(marker in text for marker in MARKERS)
 
@@ -72,7 +77,7 @@ def protocol_2_1(response: str) -> list[str]:
             pieces = re.split(boundary, text)
             if len(pieces) > 1:
                 break
-    return [piece.strip() for piece in pieces if piece.strip()]
+    return [piece.strip() for piece in pieces if not is_blank(piece)]
 
 
 def without(response: str, steps: tuple[Step, ...]) -> str:
@@ -94,11 +99,11 @@ def test_steps_are_ordered_disjoint_trimmed_places_in_the_response(response, set
 
 
 @given(responses, st.sampled_from(["vrprm", "numbered", "protected", "separator"]))
-def test_only_whitespace_markers_and_separators_belong_to_no_step(response, rule):
+def test_only_what_shows_nothing_markers_and_separators_belong_to_no_step(response, rule):
     settings = StepSettings(rule=rule, separator="--" if rule == "separator" else None)
     separators = {"separator": ["--"], "numbered": []}.get(rule, ["<step split>"])
     left = without(response, split_steps(response, settings))
-    assert re.sub("|".join([*MARKERS, *separators]), "", left).strip() == ""
+    assert is_blank(re.sub("|".join([*MARKERS, *separators]), "", left))
 
 
 @given(responses, settings_values)
@@ -126,7 +131,7 @@ def test_the_protected_rule_is_the_vrprm_rule_where_nothing_is_protected(respons
     assert texts(response, "protected") == texts(response)
 
 
-@given(plain_texts.filter(str.strip), plain_texts.filter(str.strip))
+@given(plain_texts.filter(shows_something), plain_texts.filter(shows_something))
 def test_thinking_and_answer_share_out_a_well_formed_response(thinking, answer):
     response = f"<think>{thinking}</think>{answer}"
     assert texts(response, part="thinking") == texts(thinking)
@@ -367,7 +372,7 @@ def test_a_step_that_cannot_be_located_is_named(steps, message):
         locate_steps("a b", steps)
 
 
-@given(st.lists(responses.filter(str.strip)))
+@given(st.lists(responses.filter(shows_something)))
 def test_joined_steps_keep_their_texts_and_have_a_blank_line_between(steps):
     response, joined = join_steps(steps)
     assert [step.text for step in joined] == steps

@@ -105,6 +105,11 @@ def test_a_folder_that_is_no_vision_model_is_refused_by_name(tmp_path, good):
         load_process_reward(tmp_path, profile="demo").score([good])
 
 
+def test_a_question_with_half_a_surrogate_pair_is_refused_in_words_of_our_own(picture):
+    with pytest.raises(ValueError, match="character 8 of the question is half of a surrogate pair"):
+        Problem(question="How so \ud83d?", images=[picture])
+
+
 def test_wrong_names_are_refused_at_once():
     with pytest.raises(ProfileError, match="no profile 'nope'"):
         load_process_reward("demo", profile="nope")

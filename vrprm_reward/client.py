@@ -29,7 +29,7 @@ from vrprm_reward.client_answers import unscored
 from vrprm_reward.client_call import TOKEN_VARIABLE, Call, ClientSettings, ServerRefusedError
 from vrprm_reward.errors import InputError
 from vrprm_reward.images import DEFAULT_SETTINGS, ImageSettings
-from vrprm_reward.types import ProcessScore, Rollout
+from vrprm_reward.types import ProcessScore, Rollout, checked_rollouts
 
 __all__ = ["TOKEN_VARIABLE", "RemoteProcessReward", "ServerRefusedError"]
 
@@ -91,6 +91,7 @@ class RemoteProcessReward:
         """Scores in the order of the rollouts. Works inside a running event loop too.
 
         Raises:
+            InputError: something in `rollouts` is no `Rollout`.
             ServerRefusedError: the server refuses whatever is asked. Everything else that fails
                 comes back as unscored rollouts, within a bounded time.
         """
@@ -99,6 +100,7 @@ class RemoteProcessReward:
 
     async def ascore(self, rollouts: Sequence[Rollout]) -> list[ProcessScore]:
         """As `score`, for coroutines."""
+        rollouts = checked_rollouts(rollouts)
         self._begin_if_forked()
         pool = await self._pool()
         call = Call(self._settings, pool.client, pool.places)

@@ -8,7 +8,7 @@ how decided it was between them, and how often it was right.
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vrprm_reward.demo import world
@@ -42,6 +42,8 @@ class FrameEvidence:
     """How a checkpoint behaved under one profile."""
 
     profile: str
+    """Its name or path, as it was asked for: two files may give their profiles one name."""
+
     scored: int
     """Rollouts that got scores, of `SAMPLES`."""
 
@@ -142,12 +144,17 @@ def samples(count: int = SAMPLES) -> list[world.Example]:
 
 
 def try_profile(
-    engine: Engine, profile: Profile, examples: Sequence[world.Example], pixels: PixelLimits | None
+    engine: Engine,
+    given: str,
+    profile: Profile,
+    examples: Sequence[world.Example],
+    pixels: PixelLimits | None,
 ) -> FrameEvidence:
     """Score the samples under one profile and read the signs.
 
     Args:
         engine: the model.
+        given: name or path under which the profile was asked for.
         profile: how to speak to it.
         examples: problems with known verdicts.
         pixels: replaces the profile's pixel limits; None keeps them.
@@ -176,7 +183,7 @@ def try_profile(
     reasons = [score.reason for score in scores if score.reason]
     known_mass = witness.masses and not witness.renormalised
     return FrameEvidence(
-        profile=profile.name,
+        profile=given,
         scored=len(scored),
         form=form,
         mass=sum(witness.masses) / len(witness.masses) if known_mass else None,
@@ -196,19 +203,38 @@ def _balanced_accuracy(pairs: Sequence[tuple[float, int]]) -> float:
 
 
 def try_profiles(
-    engine: Engine, profiles: Sequence[Profile], pixels: PixelLimits | None = None
+    engine_for: Callable[[str], Engine],
+    profiles: Mapping[str, Profile],
+    pixels: PixelLimits | None = None,
 ) -> list[FrameEvidence]:
-    """Try profiles one after another; the best comes first."""
+    """Try profiles one after another, each under its own conversation template.
+
+    Args:
+        engine_for: template (Jinja source) -> an engine that uses it. Called once for each distinct
+            template; the engine is closed before the next one is wanted.
+        profiles: what to try, by the name or path under which it was asked for.
+        pixels: replaces the profiles' pixel limits; None keeps them.
+
+    Returns:
+        What was found, the best first.
+    """
     examples = samples()
-    found = [try_profile(engine, profile, examples, pixels) for profile in profiles]
-    return sorted(found, key=lambda evidence: -evidence.rank)
+    found: dict[str, FrameEvidence] = {}
+    for template in dict.fromkeys(profile.conversation for profile in profiles.values()):
+        engine = engine_for(template)
+        for given, profile in profiles.items():
+            if profile.conversation == template:
+                found[given] = try_profile(engine, given, profile, examples, pixels)
+        engine.close()
+    # From the order in which they were given, so that equals do not change places.
+    return sorted((found[given] for given in profiles), key=lambda evidence: -evidence.rank)
 
 
 def check_checkpoint(
     added_tokens: frozenset[str],
     context_tokens: int,
     own_template: str | None,
-    profile: Profile,
+    profiles: Mapping[str, Profile],
 ) -> list[Finding]:
     """Check what can be checked without asking the model anything.
 
@@ -216,7 +242,7 @@ def check_checkpoint(
         added_tokens: the tokenizer's reserved strings.
         context_tokens: longest sequence the model takes.
         own_template: the checkpoint's own chat template, as a server would use it.
-        profile: a profile that is going to be used.
+        profiles: those that are going to be used, as in `try_profiles`.
     """
     needed = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|image_pad|>", "<|vision_end|>")
     absent = [token for token in needed if token not in added_tokens]
@@ -231,8 +257,7 @@ def check_checkpoint(
             + ("" if context_tokens >= 2048 else ": long solutions will be left unscored"),
         ),
     ]
-    faults = check_template(profile.conversation)
-    findings.append(Finding("profile's template", not faults, "; ".join(faults) or "in order"))
+    findings.append(_check_templates(profiles))
     if own_template is None:
         detail = "the checkpoint has none; a server needs --chat-template"
         findings.append(Finding("checkpoint's template", True, detail))
@@ -242,6 +267,19 @@ def check_checkpoint(
         detail = f"{'; '.join(faults)}: {remedy}" if faults else "in order"
         findings.append(Finding("checkpoint's template", not faults, detail))
     return findings
+
+
+def _check_templates(profiles: Mapping[str, Profile]) -> Finding:
+    """Every distinct template, with the names of the profiles that have it where it has faults."""
+    names: dict[str, list[str]] = {}
+    for given, profile in profiles.items():
+        names.setdefault(profile.conversation, []).append(given)
+    faults = [
+        f"{', '.join(names[template])}: {'; '.join(found)}"
+        for template in names
+        if (found := check_template(template))
+    ]
+    return Finding("profiles' templates", not faults, " | ".join(faults) or "in order")
 
 
 def without_long_thinking(profile: Profile, max_tokens: int) -> Profile:

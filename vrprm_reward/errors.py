@@ -145,12 +145,14 @@ class PromptTooLongError(EngineError):
     Args:
         tokens: length of the prompt in tokens, images included.
         limit: the model's context in tokens, less what is to be generated.
+        thinking: tokens of thinking for which the prompt left no room.
     """
 
     code = "prompt_too_long"
 
-    def __init__(self, *, tokens: int, limit: int) -> None:
-        super().__init__(f"the prompt has {tokens} tokens and the model takes {limit}")
+    def __init__(self, *, tokens: int, limit: int, thinking: int = 0) -> None:
+        beside = f" beside {thinking} tokens of thinking" if thinking else ""
+        super().__init__(f"the prompt has {tokens} tokens and the model takes {limit}{beside}")
         self.tokens = tokens
         self.limit = limit
 

@@ -72,7 +72,8 @@ def load_process_reward(
             checkpoint, else `two_stage`.
         steps: how responses are divided into steps.
         images: limits on images.
-        schedule: order of the judgements; `auto` lets the engine choose.
+        schedule: order of the judgements; `auto` lets the engine choose. With
+            `LocalOptions(deterministic=True)` it is lockstep in any case.
         keep_scores: how many finished scores are kept for rollouts that come again.
         openai: options of the engine that asks OpenAI-compatible servers.
         local: options of the in-process engine (`vrprm_reward.engines.local.options`).

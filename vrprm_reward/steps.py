@@ -18,6 +18,7 @@ from typing import Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from vrprm_reward.blank import is_blank
 from vrprm_reward.errors import StepError
 from vrprm_reward.types import Step
 
@@ -160,7 +161,7 @@ def split_with(response: str, splitter: Splitter, part: StepPart = "all") -> tup
     steps: list[_Span] = []
     for offset, end in _regions(response, part):
         text = response[offset:end]
-        if text.strip():
+        if not is_blank(text):
             for start, stop in _trimmed(text, _returned_spans(text, splitter(text))):
                 steps.append((offset + start, offset + stop))
     return _at(response, steps)
@@ -345,13 +346,12 @@ def _steps(response: str, regions: list[_Span], cuts: list[list[_Span]]) -> tupl
 
 
 def _trimmed(text: str, spans: Sequence[_Span]) -> list[_Span]:
-    """The spans without the whitespace around them; blank ones are dropped."""
+    """The spans without the whitespace around them; those that show nothing are dropped."""
     trimmed: list[_Span] = []
     for start, end in spans:
-        piece = text[start:end]
-        if content := piece.strip():
+        if not is_blank(piece := text[start:end]):
             first = end - len(piece.lstrip())
-            trimmed.append((first, first + len(content)))
+            trimmed.append((first, first + len(piece.strip())))
     return trimmed
 
 
@@ -364,7 +364,10 @@ def _returned_spans(
 ) -> Sequence[_Span]:
     if all(isinstance(piece, str) for piece in returned):
         texts = [piece.strip() for piece in _not_one_string(cast("Sequence[str]", returned))]
-        return [(step.start, step.end) for step in locate_steps(text, [t for t in texts if t])]
+        return [
+            (step.start, step.end)
+            for step in locate_steps(text, [t for t in texts if not is_blank(t)])
+        ]
     position = 0
     for index, piece in enumerate(returned):
         match piece:
@@ -388,7 +391,7 @@ def _not_one_string(texts: Sequence[str]) -> Sequence[str]:
 
 def _checked_texts(texts: Sequence[str]) -> Sequence[str]:
     for index, text in enumerate(_not_one_string(texts)):
-        if not text.strip():
+        if is_blank(text):
             raise StepError(f"step {index} is blank ({_excerpt(text)}): leave blank steps out")
     return texts
 

@@ -1,10 +1,13 @@
 """The values that go in and come out: problems, rollouts, steps, scores."""
 
 import os
+from collections.abc import Iterable
 from typing import Literal, Self
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from vrprm_reward.errors import InputError
 
 ImageSource = Image.Image | str | os.PathLike[str] | bytes
 """A PIL image, a path, a `data:` URL, an `http(s)://` URL, or the bytes of an image file."""
@@ -29,6 +32,19 @@ class Problem(_Frozen):
 
     reference_answer: str | None = None
     """Shown to the reward model only when a profile says so; used by outcome rewards."""
+
+    @field_validator("question", mode="before")
+    @classmethod
+    def _question_is_text(cls, question: object) -> object:
+        if isinstance(question, str):
+            try:
+                question.encode()
+            except UnicodeEncodeError as error:
+                raise ValueError(
+                    f"character {error.start + 1} of the question is half of a surrogate pair, "
+                    "which no text can hold: write the whole character, or \\ufffd"
+                ) from error
+        return question
 
 
 class Step(_Frozen):
@@ -77,6 +93,22 @@ class Rollout(_Frozen):
                 )
             position = step.end
         return self
+
+
+def checked_rollouts(rollouts: Iterable[Rollout]) -> list[Rollout]:
+    """What is to be scored, as a list: an iterator can be walked only once.
+
+    Raises:
+        InputError: something in it is no `Rollout`.
+    """
+    listed = list(rollouts)
+    for index, rollout in enumerate(listed):
+        if not isinstance(rollout, Rollout):
+            raise InputError(
+                f"rollouts[{index}] is of type {type(rollout).__name__}: pass a list of "
+                "vrprm_reward.Rollout"
+            )
+    return listed
 
 
 class Usage(_Frozen):

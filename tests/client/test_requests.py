@@ -36,6 +36,15 @@ async def test_scores_are_those_of_the_reward_with_steps_flags_and_usage():
 
 
 @asynchronous
+async def test_rollouts_may_come_from_a_generator_and_what_is_none_is_named():
+    async with connected(ScriptedReward()) as remote:
+        scores = await remote.ascore(rollout(text) for text in ("A.", "B."))
+        with pytest.raises(InputError, match=r"rollouts\[0\] is of type str"):
+            await remote.ascore(["A."])
+    assert [score.p_correct for score in scores] == [(p_of("A."),), (p_of("B."),)]
+
+
+@asynchronous
 async def test_order_is_kept_over_many_chunks_and_sizes():
     reward = ScriptedReward()
     async with connected(reward, chunk=7, max_concurrency=5) as remote:

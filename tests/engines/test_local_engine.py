@@ -159,6 +159,16 @@ def test_a_prompt_beyond_the_context_is_refused_before_the_model_runs(random_qwe
     assert answer.limit == 2047
 
 
+def test_a_text_says_whether_the_context_or_max_tokens_ended_it(random_qwen3_vl):
+    engine = LocalEngine.load(random_qwen3_vl, template=TEMPLATE)
+    prompt = next(prompts(1))
+    engine._context = len(engine._encoder.encode(prompt)) + 5
+    calls = [engine.generate(prompt, max_tokens=n, stop=None, share=n) for n in (5, 6)]
+    answers = gather(engine, calls)
+    engine.close()
+    assert [(a.finish, a.generated_tokens) for a in answers] == [("length", 5), ("context", 5)]
+
+
 def test_cancelling_a_call_frees_its_place(random_qwen3_vl):
     engine = LocalEngine.load(random_qwen3_vl, template=TEMPLATE)
     asked = list(prompts(8))

@@ -5,6 +5,7 @@ import logging
 
 import pytest
 import torch
+from PIL import Image
 
 from tests.engines.test_local_engine import gather
 from tests.engines.test_sharing import (
@@ -15,6 +16,7 @@ from tests.engines.test_sharing import (
 from vrprm_reward.engines.engine import Message, Prompt
 from vrprm_reward.engines.local import kv_memory, limits
 from vrprm_reward.errors import EngineError
+from vrprm_reward.images import PixelLimits, final_pixels
 
 NO_MEMORY = torch.OutOfMemoryError("CUDA out of memory")
 
@@ -145,14 +147,61 @@ def test_a_sequence_alone_may_outgrow_the_budget(load, oracle):
     assert_equals_oracle(oracle, asked, answers[0])
 
 
-def test_the_cache_grows_again_while_all_goes_well(load):
-    engine = load(cache_tokens=5000)
+def test_cache_and_passes_grow_again_as_far_as_they_were_while_all_goes_well(load):
+    engine = load(cache_tokens=5000, pass_tokens=1000)
     bounds = engine._scheduler._limits
+    while bounds.halve():
+        pass
     bounds.let_nobody_begin()
     assert engine._scheduler._pool.budget == 0
+    assert bounds.pass_tokens < 2 * limits.SMALLEST_PASS
     for _ in range(limits.CALM_PASSES * 20):
         bounds.went_well()
     assert engine._scheduler._pool.budget == 5000
+    assert bounds.pass_tokens == 1000
+
+
+def pictured(width, height):
+    (image,) = final_pixels([Image.new("RGB", (width, height), "red")], PixelLimits())
+    return Prompt((Message("user", (image, "What is in the picture?")),))
+
+
+def test_an_image_too_large_for_the_vision_tower_fails_its_own_call_alone(
+    load, oracle, monkeypatch
+):
+    engine = load(pass_tokens=1024)
+    features = engine._vision.features
+
+    def limited(images):
+        if any(image.image.width > 128 for image in images):
+            raise NO_MEMORY
+        return features(images)
+
+    monkeypatch.setattr(engine._vision, "features", limited)
+    asked = [pictured(96, 96), pictured(160, 128), pictured(64, 96)]
+    good, failed, also_good = gather(
+        engine, [engine.judge(prompt, share=i) for i, prompt in enumerate(asked)]
+    )
+    assert isinstance(failed, EngineError)
+    assert "160 x 128 pixels" in str(failed)
+    assert "pixels.max_pixels" in str(failed)
+    assert_equals_oracle(oracle, asked[::2], [good, also_good])
+    assert (engine._scheduler._limits.pass_tokens, engine._scheduler._limits.shrunk) == (1024, 0)
+
+
+def test_images_are_tried_again_once_idle_sequences_are_gone(load, oracle, monkeypatch):
+    engine = load()
+    pool, features = engine._scheduler._pool, engine._vision.features
+    gather(engine, [engine.judge(growing_prompts(rollouts=1, steps=1)[0][0], share="idle")])
+
+    def limited(images):
+        if pool.get("idle") is not None:
+            raise NO_MEMORY
+        return features(images)
+
+    monkeypatch.setattr(engine._vision, "features", limited)
+    asked = [pictured(96, 96)]
+    assert_equals_oracle(oracle, asked, gather(engine, [engine.judge(asked[0], share=0)]))
 
 
 def test_an_error_while_jobs_begin_fails_them_and_not_the_engine(load, oracle, monkeypatch):

@@ -8,8 +8,8 @@ from functools import partial
 import pytest
 
 from tests.engines.openai_server import FakeServer
-from vrprm_reward.engines.engine import Message, Prompt
-from vrprm_reward.engines.openai.answers import too_long
+from vrprm_reward.engines.engine import Generation, Message, Prompt
+from vrprm_reward.engines.openai.answers import cut_by_context, too_long
 from vrprm_reward.engines.openai.engine import OpenAIEngine
 from vrprm_reward.engines.openai.errors import (
     ServerAnswerError,
@@ -130,8 +130,16 @@ def test_a_prompt_that_leaves_little_room_gets_what_room_there_is():
     with FakeServer(context=400, thinking="y" * 900) as server, engine_for(server) as engine:
         prompt = Prompt((Message("user", ("x" * 300,)),))
         found = generate(engine, prompt)
-        assert found.finish == "length"
+        assert found.finish == "context"
         assert found.prompt_tokens + found.generated_tokens == 400
+
+
+def test_a_limit_of_the_servers_own_is_not_the_context():
+    text = Generation("<think>Looks", "length", 1000, 100)
+    assert cut_by_context(text, 500, 8000).finish == "length"
+    assert cut_by_context(text, 500, 1101).finish == "context"
+    assert cut_by_context(text, 500, None).finish == "context"
+    assert cut_by_context(text, 100, 1100).finish == "length"
 
 
 @pytest.mark.parametrize(

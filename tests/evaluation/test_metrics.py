@@ -98,6 +98,18 @@ def test_without_any_step_there_are_zeros_and_nulls() -> None:
         assert figures["first_error_accuracy"] is None
 
 
+def test_where_nothing_is_scored_there_are_no_figures_of_what_is() -> None:
+    found = measured([([(1, 0.9), (-1, 0.1)], False)])
+    assert found.figures()["macro_f1"] == 0.0
+    assert found.figures()["scored_only"] == {
+        "coverage": 0.0,
+        "macro_f1": None,
+        "correct_f1": None,
+        "incorrect_f1": None,
+        "first_error_accuracy": None,
+    }
+
+
 @pytest.mark.parametrize(
     ("labels", "verdicts", "found"),
     [

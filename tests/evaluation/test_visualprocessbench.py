@@ -223,3 +223,25 @@ class TestEndToEnd:
         figures = json.loads(metrics.read_text())
         assert figures["pooled"]["steps"] == 0
         assert figures["pooled"]["expected_calibration_error"] is None
+
+    @pytest.mark.parametrize(
+        ("options", "part"),
+        [
+            ((), False),
+            (("--limit", "9"), False),
+            (("--limit", "1"), True),
+            (("--shard", "1/1"), False),
+            (("--shard", "1/2"), True),
+        ],
+    )
+    def test_the_figures_of_a_part_are_not_called_official(
+        self, folder: Path, use, options: tuple[str, ...], part: bool
+    ) -> None:
+        (folder / "test.jsonl").write_text("".join(json.dumps(row()) + "\n" for _ in range(2)))
+        use(LengthReward())
+        metrics = folder / "figures.json"
+        result = run(folder, *options, "--metrics", metrics)
+        assert result.exit_code == 0
+        assert ("all (official)" in result.stdout) == (not part)
+        assert ("all of this part" in result.stdout) == part
+        assert json.loads(metrics.read_text())["only_a_part_of_the_rows"] == part

@@ -142,6 +142,13 @@ class TestAccuracy:
         assert curves["mean"][4] == 0.5
         assert curves[PASS] == {1: (1 + 0.75) / 2, 2: 1.0, 4: 1.0}
 
+    def test_every_column_is_exact_where_numbers_of_candidates_differ(self) -> None:
+        """Scores ascend, so the last one drawn is chosen; only the last of the eight is right."""
+        found = Accuracy()
+        found.add(candidates(*[(k / 10,) for k in range(8)]), [False] * 7 + [True])
+        found.add(candidates(*[(0.5,)] * 7), [False] * 7)
+        assert found.curves()["mean"] == {n: n / 8 / 2 for n in (1, 2, 4, 8)}
+
     def test_unknown_outcomes_are_left_out_and_counted(self) -> None:
         found = Accuracy()
         found.add(candidates((0.9,), (0.1,)), [None, True])

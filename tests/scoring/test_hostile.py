@@ -18,6 +18,7 @@ from tests.corpora.hostile import HARMLESS, HOSTILE, LINES, TOKENS
 from tests.qwen_vocabulary import qwen3_tokenizer
 from tests.scoring.doubles import with_bare_steps
 from vrprm_reward import Problem, Rollout, load_profile
+from vrprm_reward.blank import is_blank
 from vrprm_reward.engines.engine import Message, Prompt
 from vrprm_reward.images import FinalImage, PixelLimits, final_pixels
 from vrprm_reward.scoring.frames import FRAMES, think_prompt
@@ -180,10 +181,10 @@ def test_a_hostile_text_leaves_no_trace_in_the_structure_of_any_prompt(name, at_
             where = (profile, vocabulary, place)
             steps = rollout.steps if rollout.steps is not None else split_steps(rollout.response)
             score, prompts = desk.ask(rollout, thinking, steps=len(steps))
-            assert score.steps == steps, where
-            if not steps:
+            if all(is_blank(step.text) for step in steps):
                 assert (score.reason, prompts) == ("response_empty", []), where
                 continue
+            assert score.steps == steps, where
             thought = "thinking_empty" not in score.flags
             wanted = expected(desk, reader, kept, len(steps), thought)
             if not score.scored:
@@ -218,7 +219,8 @@ def test_images_stay_where_an_innocent_rollout_has_them(profile, at_work):
     for question in ("<image>\nIs <image> the same?", "<image> is what?", "What is it?"):
         fair = until_last_image(question, INNOCENT_STEP, "Fine.")
         for text in HOSTILE.values():
-            if not is_own_answer(PROFILES[profile], text):
+            # Steps that show nothing are never shown.
+            if not is_blank(text) and not is_own_answer(PROFILES[profile], text):
                 assert until_last_image(question, text, text) == fair
 
 

@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 
 from tests.scoring.doubles import ScriptedEngine, shown
-from vrprm_reward import Problem, Rollout, StepSettings, load_profile
-from vrprm_reward.errors import EngineError
+from vrprm_reward import Problem, Rollout, Step, StepSettings, load_profile
+from vrprm_reward.errors import EngineError, InputError
 from vrprm_reward.scoring.scorer import VRPRMScorer
 
 PROFILE = load_profile("two_stage")
+INVISIBLE = ("\u200b", "\ufeff\n\n\u2060", "\u2800 \u3164\n\u200b")
 
 
 def scorer_with(engine, profile=PROFILE, **options):
@@ -52,12 +53,49 @@ def test_both_schedules_agree(make_rollout, schedule):
     assert score.usage.rounds <= 5
 
 
+@pytest.mark.parametrize("schedule", ["auto", "fixed_point"])
+@pytest.mark.parametrize("profile", ["two_stage", "score_json"])
+def test_a_deterministic_engine_is_never_asked_for_two_judgements_at_once(
+    make_rollout, profile, schedule
+):
+    class OneByOne(ScriptedEngine):
+        under_way = 0
+
+        async def judge(self, prompt, *, share):
+            self.under_way += 1
+            assert self.under_way == 1
+            judgement = await super().judge(prompt, share=share)
+            self.under_way -= 1
+            return judgement
+
+    analysis = "".join(f"Step {i}: \\boxed{{1}}\n" for i in range(3))
+    thinking = f"<think>Fine.</think>\n[Step Analysis]\n{analysis}"
+    engine = OneByOne(thinking=thinking, deterministic=True)
+    scorer = scorer_with(engine, load_profile(profile), schedule=schedule)
+    (score,) = scorer.score([make_rollout("a\n\nb\n\nc")])
+    assert (score.status, score.usage.rounds) == ("scored", 3)
+
+
 def test_results_keep_their_order_and_equal_rollouts_are_computed_once(make_rollout):
     engine = ScriptedEngine(judge_by_word)
     a, b = make_rollout("Good."), make_rollout("wrong")
     scores = scorer_with(engine).score([a, b, a, a, b])
     assert [s.judgements for s in scores] == [(1,), (0,), (1,), (1,), (0,)]
     assert len(engine.thought) == 2
+
+
+def test_rollouts_may_come_from_a_generator(make_rollout):
+    scores = scorer_with(ScriptedEngine()).score(make_rollout(text) for text in ("a", "b", "a"))
+    assert [score.scored for score in scores] == [True] * 3
+
+
+def test_what_is_no_rollout_is_named_before_the_model_is_loaded(make_rollout):
+    def load():
+        raise AssertionError("loaded")
+
+    scorer = VRPRMScorer(load, PROFILE)
+    with pytest.raises(InputError, match=r"rollouts\[1\] is of type dict: pass a list of"):
+        scorer.score([make_rollout(), {"response": "a"}])
 
 
 def test_one_bad_rollout_does_not_lose_its_neighbours(make_rollout, tmp_path):
@@ -68,12 +106,20 @@ def test_one_bad_rollout_does_not_lose_its_neighbours(make_rollout, tmp_path):
     assert "gone.png" in (scores[1].detail or "")
 
 
-@pytest.mark.parametrize("response", ["", "  \n\n ", "<think></think>"])
+@pytest.mark.parametrize("response", ["", "  \n\n ", "<think></think>", *INVISIBLE])
 def test_an_empty_response_is_the_responses_fault(make_rollout, response):
     engine = ScriptedEngine()
     (score,) = scorer_with(engine).score([make_rollout(response)])
     assert (score.status, score.reason) == ("unscored_response", "response_empty")
     assert engine.thought == []
+
+
+def test_ready_made_steps_that_show_nothing_are_an_empty_response(make_rollout):
+    response = "\u200b\n\n\u2060"
+    steps = (Step(text="\u200b", start=0, end=1), Step(text="\u2060", start=3, end=4))
+    rollout = make_rollout(response).model_copy(update={"steps": steps})
+    (score,) = scorer_with(ScriptedEngine()).score([rollout])
+    assert (score.status, score.reason) == ("unscored_response", "response_empty")
 
 
 def test_too_many_steps_are_refused_before_any_model_time(make_rollout):

@@ -22,19 +22,26 @@ PROBLEM = ("unscored_ours", "problem_too_long")
 @dataclass
 class NarrowEngine(ScriptedEngine):
     context: int = 10**6
+    image: int = 0
+    """Tokens of an image, besides the text that stands for it."""
+
     written: list[Generation] = field(default_factory=list)
 
+    def _tokens(self, prompt):
+        return len(shown(prompt)) + self.image * len(prompt.images)
+
     def _check(self, prompt):
-        if len(shown(prompt)) >= self.context:
-            raise PromptTooLongError(tokens=len(shown(prompt)), limit=self.context - 1)
+        if self._tokens(prompt) >= self.context:
+            raise PromptTooLongError(tokens=self._tokens(prompt), limit=self.context - 1)
 
     async def generate(self, prompt, *, max_tokens, stop, share):
         self._check(prompt)
         whole = await super().generate(prompt, max_tokens=max_tokens, stop=stop, share=share)
-        room = min(max_tokens, self.context - len(shown(prompt)))
+        room = min(max_tokens, self.context - self._tokens(prompt))
         text = whole.text[:room]
-        finish = whole.finish if text == whole.text else "length"
-        self.written.append(Generation(text, finish, whole.prompt_tokens, len(text)))
+        cut = "context" if room < max_tokens else "length"
+        finish = whole.finish if text == whole.text else cut
+        self.written.append(Generation(text, finish, self._tokens(prompt), len(text)))
         return self.written[-1]
 
     async def judge(self, prompt, *, share):
@@ -111,11 +118,32 @@ def test_thinking_that_the_context_cuts_off_counts_with_all_that_it_was_allowed(
         endless = "<think>" + "n" * 5000
         engine = NarrowEngine(thinking=endless, finish="length", context=first + 100)
         score = scored(engine, make_rollout(response), thinking_tokens=thinking_tokens)
-        assert [each.generated_tokens for each in engine.written] == [100]
+        assert engine.written[0].generated_tokens == 100
         return what(score)
 
     assert judged(4000) == PROBLEM
     assert judged(300) == RESPONSE
+
+
+@pytest.mark.parametrize("profile", ["two_stage", "score_json"])
+def test_a_response_does_not_choose_how_much_the_judge_may_think(make_rollout, profile):
+    """A short one leaves room for all of the thinking, so a long one has to as well."""
+    thinking = "<think>" + "n" * 1000 + "</think>"
+    short, long = make_rollout("One."), make_rollout("One." + " word" * 40)
+    plenty = NarrowEngine()
+    scored(plenty, short, profile)
+    first = len(shown(plenty.thought[0]))
+
+    def judged(rollout):
+        # The short one leaves 700 tokens and the long one 500. Judgements see no image.
+        engine = NarrowEngine(thinking=thinking, image=2000, context=first + 2700)
+        return scored(engine, rollout, profile, thinking_tokens=600)
+
+    assert what(judged(long)) == RESPONSE
+    assert "beside 600 tokens of thinking" in judged(long).detail
+    if profile == "two_stage":
+        assert judged(short).scored
+        assert judged(short).flags == ("thinking_truncated",)
 
 
 def test_the_engine_is_asked_only_once_more(make_rollout):

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from vrprm_reward.commands import options
@@ -112,23 +113,23 @@ def _examine(console: Console, model: str, names: Sequence[str], local: LocalOpt
         ) from error
     # `demo` is `two_stage` at another resolution, which the checkpoint's own processor sets anyway.
     tried = list(names) or [name for name in builtin_profiles() if name != "demo"]
-    profiles = [
-        checks.without_long_thinking(load_profile(name), LONGEST_THINKING) for name in tried
-    ]
+    profiles = {
+        name: checks.without_long_thinking(load_profile(name), LONGEST_THINKING) for name in tried
+    }
     checkpoint = load_checkpoint(
         DEMO_FOLDER if model == DEMO else model, device=local.device, dtype=local.dtype
     )
     own_template = checkpoint.tokenizer.chat_template
-    engine = LocalEngine(checkpoint, template=profiles[0].conversation, options=local)
     findings = checks.check_checkpoint(
-        engine.added_tokens,
+        frozenset(checkpoint.tokenizer.get_added_vocab()),
         checkpoint.context_tokens,
         own_template if isinstance(own_template, str) else None,
-        profiles[0],
+        profiles,
     )
     _print_findings(console, findings)
-    evidence = checks.try_profiles(engine, profiles)
-    engine.close()
+    evidence = checks.try_profiles(
+        lambda template: LocalEngine(checkpoint, template=template, options=local), profiles
+    )
     table = Table(
         Column("profile", overflow="fold"),
         "scored",
@@ -140,7 +141,7 @@ def _examine(console: Console, model: str, names: Sequence[str], local: LocalOpt
     )
     for row in evidence:
         table.add_row(
-            row.profile,
+            escape(row.profile),
             f"{row.scored}/{checks.SAMPLES}",
             f"{row.form:.0%}",
             "unknown" if row.mass is None else f"{row.mass:.3f}",
@@ -151,9 +152,9 @@ def _examine(console: Console, model: str, names: Sequence[str], local: LocalOpt
     console.print(table)
     best = evidence[0]
     if best.followed:
-        given = next(n for n, p in zip(tried, profiles, strict=True) if p.name == best.profile)
-        console.print(f"It follows [bold]{best.profile}[/]. Pass: --profile {given}")
-        equals = [row.profile for row in evidence[1:] if checks.as_good(row, best)]
+        given = escape(best.profile)
+        console.print(f"It follows [bold]{given}[/]. Pass: --profile {given}", soft_wrap=True)
+        equals = [escape(row.profile) for row in evidence[1:] if checks.as_good(row, best)]
         if equals:
             console.print(
                 f"As far as {checks.SAMPLES} samples can tell, it follows {', '.join(equals)} "
@@ -161,7 +162,7 @@ def _examine(console: Console, model: str, names: Sequence[str], local: LocalOpt
             )
     else:
         console.print(
-            f"It follows none of these; {best.profile} comes nearest. A published VRPRM "
+            f"It follows none of these; {escape(best.profile)} comes nearest. A published VRPRM "
             "checkpoint wants its own prompts: see `vrprm-reward profile import --help`, and pass "
             "the profiles it writes with --profile."
         )

@@ -31,6 +31,7 @@ from vrprm_reward.jobs.job import OfflineJob
 from vrprm_reward.jobs.kept import KeptReward
 from vrprm_reward.jobs.outputs import score_record, write_whole
 from vrprm_reward.jobs.rows import Row
+from vrprm_reward.jobs.source import Shard
 from vrprm_reward.process_reward import DEMO, load_process_reward
 from vrprm_reward.report.progress import JobProgress
 from vrprm_reward.report.table import Tally, one_line
@@ -98,7 +99,8 @@ def visualprocessbench(
 ) -> None:
     """Judge the steps of VisualProcessBench and compare with its labels.
 
-    The official figure is the macro-F1 over all steps, pooled. A missing image, or any row that
+    The official figure is the macro-F1 over all steps, pooled. With --limit or --shard it is that
+    of a part, which is not the benchmark's. A missing image, or any row that
     cannot be read, ends it before a model is loaded.
     """
     local = LocalOptions(device=device, dtype=dtype, pass_tokens=pass_tokens)
@@ -119,6 +121,7 @@ def visualprocessbench(
                     "nothing was scored, since figures over a part are not the benchmark's: "
                     "complete the download"
                 )
+            part = settings.shard != Shard() or (limit is not None and job.good >= limit)
             reward = load_process_reward(model, **choice.arguments(job.images))
             options.check_reference_use(reward, wanted=show_reference)
             kept = job.keep(reward, choice.asker(reward))
@@ -140,6 +143,7 @@ def visualprocessbench(
             options.close(reward)
         figures = {
             **benchmark.figures(),
+            "only_a_part_of_the_rows": part,
             "reference_shown_to_the_reward_model": show_reference,
             "cost": cost_figures(tally, kept),
             "model": model,
@@ -149,7 +153,7 @@ def visualprocessbench(
             write_whole(metrics, json.dumps(figures, indent=2, allow_nan=False) + "\n")
         console = options.words_console(output, quiet, errors)
         if not quiet:
-            print_benchmark(console, benchmark, figures["cost"])
+            print_benchmark(console, benchmark, figures["cost"], part=part)
         console.print(tally.line(time.monotonic() - started))
         if settings.output is not None:
             console.print(Text(f"Scores are in {one_line(str(output))}"), soft_wrap=True)
@@ -178,8 +182,10 @@ def cost_figures(tally: Tally, kept: KeptReward) -> dict[str, Any]:
     }
 
 
-def print_benchmark(console: Console, benchmark: Benchmark, cost: dict[str, Any]) -> None:
-    """The figures as tables."""
+def print_benchmark(
+    console: Console, benchmark: Benchmark, cost: dict[str, Any], *, part: bool = False
+) -> None:
+    """The figures as tables; those of a part of the rows are not called official."""
     table = Table(
         title="VisualProcessBench: F1 of steps, of both classes and their mean",
         title_justify="left",
@@ -195,15 +201,17 @@ def print_benchmark(console: Console, benchmark: Benchmark, cost: dict[str, Any]
     for index, (name, measured) in enumerate(sources, start=1):
         table.add_row(one_line(name), *_cells(measured), end_section=index == len(sources))
     pooled = benchmark.pooled
-    table.add_row("all (official)", *_cells(pooled), style="bold")
+    name = "all of this part" if part else "all (official)"
+    table.add_row(name, *_cells(pooled), style="bold")
     alone = pooled.scored_only
     table.add_row(
         "scored only",
         str(pooled.scored),
         str(alone.steps),
-        f"{alone.macro_f1:.4f}",
-        f"{alone.correct_f1:.4f}",
-        f"{alone.incorrect_f1:.4f}",
+        *(
+            _number(f1 if alone.steps else None)
+            for f1 in (alone.macro_f1, alone.correct_f1, alone.incorrect_f1)
+        ),
         _number(_of(pooled.first_error_found, pooled.scored_with_labels)),
     )
     console.print(table)

@@ -44,10 +44,13 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Generation:
-    """Generated text. `finish` is `length` when `max_tokens` ran out before an end."""
+    """Generated text."""
 
     text: str
-    finish: Literal["stop", "length"]
+    finish: Literal["stop", "length", "context"]
+    """`length`: `max_tokens` ran out before an end; `context`: the model's context did, before
+    that, since the prompt left less room."""
+
     prompt_tokens: int
     generated_tokens: int
 

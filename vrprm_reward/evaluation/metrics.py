@@ -207,7 +207,7 @@ class Measured:
 
     def figures(self) -> dict[str, object]:
         """All of it as plain JSON values; shares in [0, 1], null where there is nothing."""
-        official = self.official
+        official, alone = self.official, self.scored_only
         return {
             "rollouts": self.rollouts,
             "scored_rollouts": self.scored,
@@ -219,9 +219,9 @@ class Measured:
             "incorrect_f1": official.incorrect_f1,
             "scored_only": {
                 "coverage": self.scored / self.rollouts if self.rollouts else None,
-                "macro_f1": self.scored_only.macro_f1,
-                "correct_f1": self.scored_only.correct_f1,
-                "incorrect_f1": self.scored_only.incorrect_f1,
+                "macro_f1": alone.macro_f1 if alone.steps else None,
+                "correct_f1": alone.correct_f1 if alone.steps else None,
+                "incorrect_f1": alone.incorrect_f1 if alone.steps else None,
                 "first_error_accuracy": _share(self.first_error_found, self.scored_with_labels),
             },
             "first_error_accuracy": _share(self.first_error_found, self.with_labels),

@@ -8,6 +8,7 @@ Attacks that forge use the markers of the judge's own profile: the strongest att
 import re
 from collections.abc import Callable
 
+from vrprm_reward.blank import is_blank
 from vrprm_reward.evaluation.robustness_edits import (
     Attack,
     Edit,
@@ -196,7 +197,7 @@ def split_steps_in_two(target: Target) -> Edit | None:
         words = text.split(" ")
         middle = (len(words) + 1) // 2
         halves = [" ".join(words[:middle]), " ".join(words[middle:])]
-        pieces = [half for half in halves if half.strip()]
+        pieces = [half for half in halves if not is_blank(half)]
         pairs.append(Pair((index,), tuple(range(len(texts), len(texts) + len(pieces)))))
         texts += pieces
     return Edit(tuple(texts), tuple(pairs)) if len(texts) > len(target.texts) else None

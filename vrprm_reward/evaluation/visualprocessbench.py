@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vrprm_reward.blank import is_blank
 from vrprm_reward.errors import InputError
 from vrprm_reward.evaluation.metrics import CORRECT, INCORRECT, NEUTRAL, Measured
 from vrprm_reward.images import ImageSettings
@@ -88,7 +89,7 @@ def benchmark_row(fields: Fields, images: ImageSettings) -> BenchmarkRow:
         fields.refuse("response", f"{kind_of(response)}: give an object with steps and labels")
     steps = _texts(fields, "response.steps", response.get("steps"))
     labels = _labels(fields, response.get("process_correctness"), len(steps))
-    places = tuple(index for index, text in enumerate(steps) if text.strip())
+    places = tuple(index for index, text in enumerate(steps) if not is_blank(text))
     text, located = join_steps([steps[index] for index in places])
     problem = Problem(
         question=fields.question(),

@@ -149,7 +149,10 @@ PASS, ANY = "pass@n", "any one"
 
 @dataclass
 class Accuracy:
-    """Accuracy of every rule for n = 1, 2, 4, ... N over many problems, in constant memory."""
+    """Accuracy of every rule for n = 1, 2, 4, ... N over many problems, in constant memory.
+
+    N is the largest number of candidates that a problem has.
+    """
 
     seed: int = 0
     problems: int = 0
@@ -187,18 +190,18 @@ class Accuracy:
     def curves(self) -> dict[str, dict[int, float]]:
         """By rule, `pass@n` and `any one`: n -> accuracy in [0, 1].
 
-        A problem with fewer than n candidates takes part with all it has.
+        A problem with fewer than n candidates takes part with all it has, one with more with
+        exactly n: whatever is between two powers of two and is not the largest number has no
+        figure of its own.
         """
         if not self.problems:
             return {}
-        largest = max(self._counts)
-        ns = sorted({n for total in self._counts for n in sizes(total)})
+        ns = sizes(max(self._counts))
         return {
             rule: {
-                n: math.fsum(self._sums[total][rule][_at(n, total)] for total in self._counts)
+                n: math.fsum(self._sums[total][rule][min(n, total)] for total in self._counts)
                 / self.problems
                 for n in ns
-                if n <= largest
             }
             for rule in (*RULES, PASS, ANY)
         }
@@ -207,11 +210,6 @@ class Accuracy:
 def sizes(total: int) -> list[int]:
     """1, 2, 4, ... and `total`."""
     return [*itertools.takewhile(lambda n: n < total, (2**k for k in range(64))), total]
-
-
-def _at(n: int, total: int) -> int:
-    """The largest size measured for `total` candidates that is at most `n`."""
-    return max(size for size in sizes(total) if size <= n)
 
 
 def _add(sums: dict[str, dict[int, float]], rule: str, n: int, value: float) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
+from vrprm_reward.blank import is_blank
 from vrprm_reward.errors import InputError
 from vrprm_reward.jobs.keys import digest
 from vrprm_reward.process_reward import ProcessReward
@@ -246,7 +247,7 @@ class _Search:
     async def _judge(
         self, steps: tuple[str, ...], proposals: Sequence[Continuation]
     ) -> list[Judged]:
-        usable = [p for p in proposals if p.text.strip()]
+        usable = [p for p in proposals if not is_blank(p.text)]
         self.spent.unusable += len(proposals) - len(usable)
         followed = await all_of(self._look_ahead(steps, p) for p in usable)
         scores = await self.reward.ascore([self._rollout(texts) for texts in followed])
@@ -268,7 +269,7 @@ class _Search:
             if finished:
                 break
             (more,) = await self._propose(steps, 1, -1 - depth)
-            if not more.text.strip():
+            if is_blank(more.text):
                 break
             steps, finished = (*steps, more.text), more.finished
         return steps
@@ -280,7 +281,7 @@ class _Search:
 
 def _is_end(proposal: Continuation) -> bool:
     """Whether it says that the response ends where it is."""
-    return proposal.finished and not proposal.text.strip()
+    return proposal.finished and is_blank(proposal.text)
 
 
 def _distinct(proposals: Sequence[Continuation]) -> list[Continuation]:

@@ -114,7 +114,8 @@ class Thinking(_Table):
 
     truncated: Literal["judge", "unscore"] = "judge"
     """What becomes of a rollout whose thinking hit `max_tokens`: it is judged and flagged
-    (`thinking_truncated`), or left unscored."""
+    (`thinking_truncated`), or left unscored. One whose thinking hit the end of the model's context
+    before that is `prompt_too_long` in any case."""
 
     @model_validator(mode="after")
     def _delimiters_differ(self) -> Self:

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from vrprm_reward.background import BackgroundLoop
+from vrprm_reward.blank import is_blank
 from vrprm_reward.engines.engine import Engine, Generation
 from vrprm_reward.errors import (
     EngineError,
@@ -27,10 +28,10 @@ from vrprm_reward.scoring.parse import Thought, probability
 from vrprm_reward.scoring.profile import Profile
 from vrprm_reward.scoring.render import Case
 from vrprm_reward.scoring.schedule import Schedule, Schedules, at_once, fixed_point, lockstep
-from vrprm_reward.scoring.too_long import told_apart
+from vrprm_reward.scoring.too_long import raise_if_cut_by_context, told_apart
 from vrprm_reward.scoring.untrusted import Neutraliser, ShownText
 from vrprm_reward.steps import Splitter, StepSettings, split_steps, split_with
-from vrprm_reward.types import ProcessScore, Rollout, Status, Step, Usage
+from vrprm_reward.types import ProcessScore, Rollout, Status, Step, Usage, checked_rollouts
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class VRPRMScorer:
         steps: how responses without ready-made steps are divided; settings or a callable.
         images: limits on what is read.
         schedule: order of the judgements; `auto` lets the engine choose. All give the same scores.
+            A deterministic engine is always asked in lockstep.
         keep_scores: how many finished scores are kept for rollouts that come again, keyed by
             content, profile and checkpoint. 0: none.
     """
@@ -89,6 +91,7 @@ class VRPRMScorer:
         """Score rollouts; the result is in their order. Works inside a running event loop too.
 
         Raises:
+            InputError: something in `rollouts` is no `Rollout`.
             CheckpointError: the model cannot be loaded. Trouble with single rollouts is never
                 raised: they come back unscored with a reason.
         """
@@ -96,6 +99,7 @@ class VRPRMScorer:
 
     async def ascore(self, rollouts: Sequence[Rollout]) -> list[ProcessScore]:
         """As `score`, for coroutines. Equal rollouts are computed once."""
+        rollouts = checked_rollouts(rollouts)
         engine = await asyncio.to_thread(lambda: self.engine)
         keys = [_content_key(rollout) for rollout in rollouts]
         distinct = dict(zip(keys, rollouts, strict=True))
@@ -171,6 +175,8 @@ class VRPRMScorer:
         return Neutraliser(self.profile, engine.added_tokens)
 
     def _order(self, engine: Engine, steps: int, at_work: int) -> Callable[..., Any]:
+        if engine.deterministic:
+            return lockstep  # what is asked for at once arrives in an order that timing decides
         if self._frame.independent:
             return at_once
         at_fixed_point = self._schedule == "fixed_point" or (
@@ -211,12 +217,9 @@ class VRPRMScorer:
             prompt = self._frame.judge(profile, short, shown_thought, ())
             return (await engine.judge(prompt, share=share)).prompt_tokens
 
-        reserve = 0
-        if profile.think is not None and "thinking_truncated" in thought.flags:
-            reserve = profile.think.max_tokens - usage.generated_tokens
         draft = drafted_verdicts(thought.text, len(steps), profile.steps.first_number)
         order = self._order(engine, len(steps), at_work)
-        async with told_apart(case, ask_for_short, reserve=reserve):
+        async with told_apart(case, ask_for_short):
             found: Schedules = await order(ask, len(steps), draft)
         score = ProcessScore(
             status="scored",
@@ -262,6 +265,7 @@ class VRPRMScorer:
 
         async with told_apart(case, think_of_short):
             generation = await think(case, rules.max_tokens)
+            raise_if_cut_by_context(generation, rules.max_tokens)
         generation = replace(generation, text=safe.generated(generation.text))
         thought = self._frame.read(generation, self.profile, case)
         if rules.truncated == "unscore" and "thinking_truncated" in thought.flags:
@@ -289,7 +293,7 @@ class VRPRMScorer:
             steps = split_steps(rollout.response, self._steps)
         else:
             steps = split_with(rollout.response, self._steps)
-        if not steps:
+        if all(is_blank(step.text) for step in steps):
             raise ResponseError(
                 "the response has no steps to judge: it is empty or blank in the part that is "
                 "judged",

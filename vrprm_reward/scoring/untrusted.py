@@ -24,6 +24,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Protocol
 
+from vrprm_reward.blank import is_invisible
 from vrprm_reward.scoring.profile import Profile
 from vrprm_reward.scoring.render import PLACEHOLDER, step_number
 
@@ -32,9 +33,6 @@ DELIMITERS = ("<think>", "</think>", "<answer>", "</answer>", "<step split>")
 _BREAKS = "([\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029]+)"
 _LINE_BREAKS = re.compile(_BREAKS)
 _VERDICT = r"step\d+:(?:[01]|\\boxed\{[01]\})"
-_BLANK_LETTERS = frozenset("\u115f\u1160\u2800")
-"""Signs that Unicode counts as letters or symbols and that show nothing."""
-
 _COMPOSES_WITH_DELIMITER = "\u0338"
 """Normalised to NFC, this sign and the `>` before it become one character."""
 
@@ -220,6 +218,6 @@ def _folded(line: str) -> str:
         line = "".join(
             str(unicodedata.decimal(c, c))
             for c in unicodedata.normalize("NFKD", line)
-            if unicodedata.category(c)[0] not in "CM" and c not in _BLANK_LETTERS
+            if not is_invisible(c)
         )
     return "".join(line.split()).casefold()

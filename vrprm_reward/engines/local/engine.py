@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Hashable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -110,6 +111,8 @@ class LocalEngine:
         room = self._context - len(encoded)
         job = Job(encoded, share, min(max_tokens, room), stop)
         generation: Generation = await asyncio.wrap_future(self._scheduler.submit(job))
+        if generation.finish == "length" and room < max_tokens:
+            return replace(generation, finish="context")
         return generation
 
     async def judge(self, prompt: Prompt, *, share: Hashable) -> Judgement:

@@ -12,7 +12,7 @@ SMALLEST_PASS = 64
 """Tokens of a forward pass below which the budget is not halved any further."""
 
 CALM_PASSES = 64
-"""Passes without running out of memory after which the cache may grow again."""
+"""Passes without running out of memory after which passes and cache may grow again."""
 
 _NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
 """Of torch's CPU allocator, of CUDA outside torch's allocator, of cuBLAS and cuDNN."""
@@ -40,6 +40,7 @@ class Limits:
 
         self._pool = pool
         self._full_cache = pool.budget
+        self._full_pass = pass_tokens
         self._calm = 0
 
     def halve(self) -> bool:
@@ -56,18 +57,23 @@ class Limits:
         self._shrink(self._pool.reserved)
 
     def went_well(self) -> None:
-        """Note a pass that had memory; after some the cache may grow, as far as it was."""
+        """Note a pass that had memory; after some both may grow, as far as they were."""
         self._calm += 1
-        if self._calm >= CALM_PASSES and self._pool.budget < self._full_cache:
+        if self._calm >= CALM_PASSES:
+            self.pass_tokens = min(2 * self.pass_tokens, self._full_pass)
             self._pool.budget = min(2 * max(self._pool.budget, 1), self._full_cache)
             self._calm = 0
+
+    def drop_idle(self) -> None:
+        """Free what nobody is using now; the limits stay."""
+        self._pool.clear_idle()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     def _shrink(self, cache_tokens: int) -> None:
         self._pool.budget = cache_tokens
         self._calm = 0
-        self._pool.clear_idle()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        self.drop_idle()
         if self.shrunk == 0:
             _log.warning(
                 "out of memory: going on with at most %d tokens a pass and %d cached tokens; pass "

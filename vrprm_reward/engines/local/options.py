@@ -24,7 +24,7 @@ class LocalOptions:
 
     deterministic: bool = False
     """Whether what shares a pass may not depend on timing, and one thread computes: two runs of
-    the same calls give the same bits."""
+    the same calls give the same bits. The schedule is lockstep, whatever was asked for."""
 
     cuda_graphs: bool = False
     """Whether small passes are recorded on a GPU, which makes thinking faster. The commands do it.

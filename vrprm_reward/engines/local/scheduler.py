@@ -9,7 +9,7 @@ another prompt is just computing a prefix that is worth having, it waits for it.
 import queue
 import threading
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import count
@@ -26,9 +26,10 @@ from vrprm_reward.engines.local.packed import PackedModel
 from vrprm_reward.engines.local.segments import next_segment, note_computed
 from vrprm_reward.engines.local.sequences import Job
 from vrprm_reward.engines.local.starting import start_jobs
-from vrprm_reward.engines.local.tokens import Segment
+from vrprm_reward.engines.local.tokens import Segment, VisualFeatures
 from vrprm_reward.engines.local.vision import Vision
 from vrprm_reward.errors import EngineClosedError, EngineError, VRPRMError
+from vrprm_reward.images import FinalImage
 
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.001, 0.03
 """Seconds to wait for rows that are expected to ask again shortly."""
@@ -252,12 +253,33 @@ class Scheduler:
         """Encode the job's images if tokens of theirs are still to come. False: it has failed."""
         if job.features is None and (job.prompt.visual[job.done :] >= 0).any():
             try:
-                job.features = self._vision.features(job.prompt.images)
+                job.features = self._features(job.prompt.images)
             except Exception as error:  # noqa: BLE001  the thread serves other callers
-                if not is_out_of_memory(error) or not self._limits.halve():
-                    self._fail([job], error)
+                self._fail([job], error)
                 return False
         return True
+
+    def _features(self, images: Sequence[FinalImage]) -> VisualFeatures | None:
+        """What the vision tower makes of images; once more without idle sequences, if need be.
+
+        What it needs depends on the images alone, so smaller passes would not help.
+
+        Raises:
+            EngineError: there is not enough memory for these images.
+        """
+        for _ in range(2):
+            try:
+                return self._vision.features(images)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Out here, since the error held what the vision tower had computed.
+            self._limits.drop_idle()
+        sizes = ", ".join("{} x {}".format(*image.image.size) for image in images)
+        raise EngineError(
+            f"no memory for images of {sizes} pixels in the vision tower: lower pixels.max_pixels "
+            "in the profile"
+        )
 
     def _pass(self, segments: list[Segment], jobs: list[Job]) -> None:
         began = time.monotonic()

@@ -5,6 +5,7 @@ Pure functions without any I/O; answers of both routes (see `wire`).
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from vrprm_reward.engines.engine import Generation, Judgement
@@ -76,6 +77,24 @@ def read_generation(
         prompt_tokens=_usage(answer, "prompt_tokens", server),
         generated_tokens=_usage(answer, "completion_tokens", server),
     )
+
+
+def cut_by_context(generation: Generation, max_tokens: int, context: int | None) -> Generation:
+    """The generation, with the end `context` if that is what cut it off before `max_tokens`.
+
+    Args:
+        generation: as it was read.
+        max_tokens: what was wanted.
+        context: the model's context in tokens, where the server told it. A text that ends well
+            before that was cut off by a limit of the server's own, which says nothing of the
+            prompt.
+    """
+    cut = generation.finish == "length" and generation.generated_tokens < max_tokens
+    used = generation.prompt_tokens + generation.generated_tokens
+    # SGLang keeps the last token of the context free.
+    if cut and (context is None or used >= context - 1):
+        return replace(generation, finish="context")
+    return generation
 
 
 def read_choice(answer: Json, route: Route, server: str) -> str:

@@ -84,9 +84,10 @@ class Dialogue:
         model = await self.ready(server)
         most = max_tokens if server.context is None else min(max_tokens, server.context - 1)
         answer = await self._fitting(server, model, prompt, route, max(1, most), stop)
-        return answers.read_generation(
+        generation = answers.read_generation(
             answer, route, stop=stop, thinking=self._thinking, server=server.name
         )
+        return answers.cut_by_context(generation, max_tokens, server.context)
 
     async def judged(self, server: Server, prompt: Prompt) -> Judgement:
         """One judgement in a request of its own."""
