@@ -1,7 +1,7 @@
 """GRPO on pictures with process rewards, on a CPU, in a few minutes.
 
     python examples/trl/train.py            # a scalar reward per response
-    python examples/trl/train.py --dense    # plus an advantage per step
+    python examples/trl/train.py --dense    # credited step by step
 
 The policy and the reward model are the packaged demo model; nothing is downloaded. `--reward
 http://host:port` asks a `vrprm-reward serve` instead.

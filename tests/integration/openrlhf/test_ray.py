@@ -17,6 +17,7 @@ RAY = Path(sys.executable).with_name("ray")
 DENSE = {
     "VRPRM_OPENRLHF_URL": "http://127.0.0.1:9",
     "VRPRM_OPENRLHF_MODE": "dense",
+    "VRPRM_OPENRLHF_COMBINATION": "gated",  # by leave-one-out, as worked out by hand
     "VRPRM_OPENRLHF_OUTCOME": "exact",
 }
 BASE = {
