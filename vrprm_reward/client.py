@@ -27,6 +27,7 @@ import httpx2
 from vrprm_reward.background import BackgroundLoop
 from vrprm_reward.client_answers import unscored
 from vrprm_reward.client_call import TOKEN_VARIABLE, Call, ClientSettings, ServerRefusedError
+from vrprm_reward.connections import bearer_token
 from vrprm_reward.errors import InputError
 from vrprm_reward.images import DEFAULT_SETTINGS, ImageSettings
 from vrprm_reward.types import ProcessScore, Rollout
@@ -41,7 +42,8 @@ class RemoteProcessReward:
 
     Args:
         url: such as `http://reward:8000`; https and a path before `/v1` are fine.
-        token: bearer token; None: the environment variable VRPRM_TOKEN, if it is set.
+        token: bearer token; None: the environment variable VRPRM_TOKEN, if it is set. Blanks and
+            line breaks around it are taken off; an empty one is none.
         timeout: seconds for one attempt, waiting in the server's queue included. More than the
             server's own limit (300), so that the server is the one that says it is late.
         total_timeout: seconds for one request with all its attempts.
@@ -52,7 +54,7 @@ class RemoteProcessReward:
         thinking: whether to ask for what the reward model wrote before it judged.
 
     Raises:
-        InputError: the URL or a limit cannot be used.
+        InputError: the URL, the token or a limit cannot be used.
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class RemoteProcessReward:
                 raise InputError(f"{name} = {value} is less than 1")
         self._settings = ClientSettings(
             url=_checked_url(url),
-            token=token if token is not None else os.environ.get(TOKEN_VARIABLE),
+            token=_checked_token(token),
             timeout=timeout,
             total_timeout=total_timeout,
             max_concurrency=max_concurrency,
@@ -208,6 +210,12 @@ async def _closing(client: httpx2.AsyncClient) -> AsyncGenerator[None, None]:
 def _chunks(count: int, size: int) -> Iterator[tuple[int, int]]:
     for start in range(0, count, size):
         yield start, min(start + size, count)
+
+
+def _checked_token(token: str | None) -> str | None:
+    if token is None:
+        return bearer_token(os.environ.get(TOKEN_VARIABLE), f"the variable {TOKEN_VARIABLE}")
+    return bearer_token(token, "token")
 
 
 def _checked_url(url: str) -> str:

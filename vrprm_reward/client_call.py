@@ -205,6 +205,11 @@ class Call:
         try:
             async with asyncio.timeout(seconds):
                 return await self._client.post("/v1/score", content=body)
+        except httpx2.LocalProtocolError:
+            # Its text shows the header that cannot be sent.
+            raise ServerRefusedError(
+                f"no valid request to {url} can be made: check token and URL"
+            ) from None
         except (httpx2.ConnectTimeout, httpx2.NetworkError, httpx2.ProtocolError) as error:
             what = f"{url} cannot be reached ({type(error).__name__}: {error})"
             return _GivenUpError("server_unreachable", what)

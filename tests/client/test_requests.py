@@ -2,13 +2,16 @@ import asyncio
 import multiprocessing
 import os
 import pickle
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
 from tests.client.servers import (
     TOKEN,
+    Scripted,
     connected,
+    reply,
     rollout,
 )
 from tests.server.doubles import ScriptedReward, asynchronous, p_of, picture, served_process
@@ -213,3 +216,36 @@ def test_a_wrong_url_is_refused_at_once_without_showing_secrets(url):
 def test_a_wrong_limit_is_refused(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         RemoteProcessReward("http://reward:8000", **wrong)
+
+
+@pytest.mark.parametrize("given", ["a-good-token\n", "  a-good-token\r\n", "", " \n", None])
+@asynchronous
+async def test_a_token_is_sent_without_what_stands_around_it_and_a_blank_one_is_none(
+    given, monkeypatch
+):
+    monkeypatch.setenv("VRPRM_TOKEN", given or "\n")
+    stripped = TOKEN if (given or "").strip() else None
+    for remote in (RemoteProcessReward("http://r"), RemoteProcessReward("http://r", token=given)):
+        assert remote._settings.token == stripped
+
+
+@pytest.mark.parametrize("wrong", ["secret\nsecret", "schlüssel-secret", "secret\x1bsecret"])
+def test_a_token_that_no_header_can_hold_is_refused_without_being_shown(wrong, monkeypatch):
+    with pytest.raises(InputError, match="token has characters") as refused:
+        RemoteProcessReward("http://r", token=wrong)
+    assert "secret" not in str(refused.value)
+    monkeypatch.setenv("VRPRM_TOKEN", wrong)
+    with pytest.raises(InputError, match="variable VRPRM_TOKEN has characters"):
+        RemoteProcessReward("http://r")
+
+
+@asynchronous
+async def test_a_request_that_cannot_be_written_is_a_mistake_in_the_settings():
+    async with Scripted(reply()).running() as url:
+        remote = RemoteProcessReward(url)
+        remote._settings = replace(remote._settings, token="secret\n")
+        async with asyncio.timeout(5):
+            with pytest.raises(ServerRefusedError, match="check token and URL") as refused:
+                await remote.ascore([rollout()])
+        await remote.aclose()
+    assert "secret" not in str(refused.value)

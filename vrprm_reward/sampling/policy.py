@@ -5,11 +5,12 @@ import functools
 import random
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import httpx2
 
+from vrprm_reward.connections import bearer_token
 from vrprm_reward.engines.openai.answers import raise_if_broken_off, unknown_end
 from vrprm_reward.engines.openai.errors import ServerAnswerError
 from vrprm_reward.engines.openai.http import PassingFailure, call
@@ -68,7 +69,7 @@ class OpenAIPolicySettings:
     model: str
     """Its name on the server."""
 
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     system: str | None = None
     """System prompt, if the policy is to have one."""
 
@@ -99,6 +100,9 @@ class OpenAIPolicy:
     Args:
         settings: server, model, sampling.
         images: from where images may come.
+
+    Raises:
+        InputError: the API key is not printable ASCII.
     """
 
     def __init__(
@@ -106,6 +110,7 @@ class OpenAIPolicy:
     ) -> None:
         self._settings = settings
         self._images = images
+        self._key = bearer_token(settings.api_key, "the policy's API key")
 
     @property
     def identity(self) -> str:
@@ -166,7 +171,7 @@ class OpenAIPolicy:
 
     async def _ask(self, body: dict[str, Any]) -> dict[str, Any]:
         s = self._settings
-        headers = {} if s.api_key is None else {"Authorization": f"Bearer {s.api_key}"}
+        headers = {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
         async with httpx2.AsyncClient(
             timeout=s.timeout, headers=headers, verify=_certificates()
         ) as client:

@@ -57,10 +57,16 @@ async def call(
         PassingFailure: connection errors, 408, 429, 5xx, or a body that is not JSON (it may
             have been cut off).
         ServerRefusedError: any other status but success.
+        ServerError: the settings make no valid request.
         ServerAnswerError: JSON that is no object.
     """
     try:
         response = await client.request(method, url, json=body)
+    except httpx2.LocalProtocolError:
+        # Its text shows the header that cannot be sent.
+        raise ServerError(
+            f"no valid request to {server} can be made: check the API key and the URL"
+        ) from None
     except (httpx2.TransportError, httpx2.DecodingError) as error:
         words = str(error) or type(error).__name__
         raise PassingFailure(
