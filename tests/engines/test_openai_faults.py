@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import threading
 import time
 
 import pytest
@@ -17,7 +16,6 @@ from vrprm_reward.engines.openai.errors import (
     ServerFailedError,
     ServerTimeoutError,
     ServerUnreachableError,
-    TemplateRefusedError,
 )
 from vrprm_reward.engines.openai.options import OpenAIOptions
 from vrprm_reward.engines.openai.servers import Fleet
@@ -241,71 +239,6 @@ def test_a_server_that_dies_in_the_middle_loses_nothing():
         assert outcomes == [expected] * 80
         assert engine.stats[0].failures["connection"] >= 1
         assert len(two.asked()) > 40
-
-
-def test_a_server_that_comes_back_is_checked_and_used_again():
-    with FakeServer() as server, engine_for(server, max_attempts=20) as engine:
-        expected = judge(connected(engine))
-        server.stop()
-        back = threading.Timer(0.2, server.start)
-        back.start()
-        server.paths.clear()
-        assert judge(engine) == expected
-        back.join()
-        assert "/tokenize" in server.paths
-
-
-def restart(engine, *servers, template):
-    """With another template, and not without being missed."""
-    for server in servers:
-        server.stop()
-    asyncio.run(judge_many(engine, 20))
-    for server in servers:
-        server.template = template
-        server.start()
-    time.sleep(0.3)  # the rest after a lost connection
-
-
-def test_a_server_restarted_with_other_options_is_passed_over_while_another_is_usable(caplog):
-    with FakeServer() as one, FakeServer() as two, engine_for(one, two) as engine:
-        expected = judge(connected(engine))
-        restart(engine, one, template="strips")
-        before = len(one.asked())
-        for _ in range(3):
-            assert asyncio.run(judge_many(engine, 20)) == [expected] * 20
-        assert len(one.asked()) == before
-        assert [r.levelname for r in caplog.records if "deletes thinking" in r.message] == [
-            "WARNING"
-        ]
-        # The last usable one goes: an error that says so, and no waiting for the other.
-        two.stop()
-        outcomes = asyncio.run(judge_many(engine, 5))
-        assert {type(outcome) for outcome in outcomes} == {ServerUnreachableError}
-
-
-def test_when_no_server_is_usable_any_more_each_call_says_why():
-    with (
-        FakeServer() as one,
-        FakeServer() as two,
-        engine_for(one, two, longest_pause=0.2) as engine,
-    ):
-        judge(connected(engine))
-        restart(engine, one, two, template="strips")
-        outcomes = asyncio.run(judge_many(engine, 20))
-        assert {type(outcome) for outcome in outcomes} == {TemplateRefusedError}
-
-
-def test_a_server_passed_over_is_used_again_once_it_is_mended(monkeypatch):
-    monkeypatch.setattr("vrprm_reward.engines.openai.servers._RECHECK", 0.3)
-    with FakeServer() as one, FakeServer() as two, engine_for(one, two) as engine:
-        expected = judge(connected(engine))
-        restart(engine, one, template="strips")
-        assert asyncio.run(judge_many(engine, 20)) == [expected] * 20
-        before = len(one.asked())
-        one.template = "plain"
-        time.sleep(0.31)
-        assert asyncio.run(judge_many(engine, 20)) == [expected] * 20
-        assert len(one.asked()) > before
 
 
 def test_a_second_server_that_is_not_there_does_not_keep_the_first_from_starting():

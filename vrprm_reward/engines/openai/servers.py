@@ -31,6 +31,10 @@ _KEEP_ALIVE = 2.0
 """Seconds that an unused connection is kept; servers close theirs after 5."""
 
 _IMAGES_REMEMBERED = 4096
+_SILENCE = 10.0
+"""Seconds without any answer after which a server may be another process than before: no model is
+restarted in less, and an unused connection does not show it."""
+
 _RECHECK = 30.0
 """Seconds after which a server that was found unusable is checked again."""
 
@@ -49,6 +53,9 @@ class Server:
 
     failures: Counter[str] = field(default_factory=Counter)
     """Failed attempts by kind: `connection`, `timeout`, `status`, `answer`."""
+
+    answered: float = 0.0
+    """Loop time of its last successful answer."""
 
     lost: int = 0
     """Failed connections in a row."""
@@ -128,6 +135,11 @@ class Server:
             self.images.move_to_end(digest)
         while len(self.images) > _IMAGES_REMEMBERED:
             self.images.popitem(last=False)
+
+    def forget_after_silence(self) -> None:
+        """Take nothing for granted where a restart may have gone unnoticed."""
+        if asyncio.get_running_loop().time() - self.answered > _SILENCE:
+            self.forget()
 
     def forget(self) -> None:
         """Take nothing for granted: whatever answers here next may be another process."""
@@ -224,7 +236,9 @@ class Fleet:
         server.requests += 1
         alive = True
         try:
-            return await http.call(self._client, server.name, method, url, body)
+            answer = await http.call(self._client, server.name, method, url, body)
+            server.answered = asyncio.get_running_loop().time()
+            return answer
         except PassingFailure as failure:
             alive = failure.kind != "connection"
             raise
