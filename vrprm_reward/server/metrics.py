@@ -58,7 +58,7 @@ class Metrics:
         )
         self.abandoned = Counter(
             "vrprm_abandoned_requests",
-            "Requests dropped at their turn because no client waited any more.",
+            "Requests dropped because no client waited any more.",
             registry=own,
         )
         self.rollouts = Counter("vrprm_rollouts", "Rollouts by outcome.", ["status"], registry=own)

@@ -26,7 +26,7 @@ from vrprm_reward.server.admission import (
     FullError,
     GoneError,
     LateError,
-    Route,
+    Place,
 )
 from vrprm_reward.server.drafts import Draft, draft_items, score_drafts, unscored
 from vrprm_reward.server.metrics import Metrics
@@ -123,10 +123,10 @@ class Service:
         deadline = request.scope["vrprm_arrived"] + limits.score_seconds
         size = announced_size(request, limits.max_body_bytes)
         try:
-            async with self.admission.place("score", size):
+            async with self.admission.place("score", size) as place:
                 body = await self._body(request)
                 asked, drafts = await self._in_thread(lambda: self._parse_score(body))
-                scores = await self._scores(request, "score", body, drafts, deadline)
+                scores = await self._scores(request, place, body, drafts, deadline)
         except FullError:
             raise self._unavailable("queue_full", "the queue is full: try again soon") from None
         except DrainingError:
@@ -162,11 +162,11 @@ class Service:
         deadline = request.scope["vrprm_arrived"] + limits.reward_seconds
         size = announced_size(request, limits.max_body_bytes)
         try:
-            async with self.admission.place("get_reward", size, deadline=deadline):
+            async with self.admission.place("get_reward", size, deadline=deadline) as place:
                 body = await self._body(request)
                 drafts = await self._in_thread(lambda: self._parse_reward(body))
                 try:
-                    scores = await self._scores(request, "get_reward", body, drafts, deadline)
+                    scores = await self._scores(request, place, body, drafts, deadline)
                 except (LateError, DrainingError):
                     scores = self._too_late(len(drafts))
         except FullError:
@@ -180,7 +180,7 @@ class Service:
     async def _scores(
         self,
         request: Request,
-        route: Route,
+        place: Place,
         body: bytes,
         drafts: Sequence[Draft],
         deadline: float,
@@ -188,8 +188,9 @@ class Service:
         self.metrics.batch.observe(len(drafts))
         if not drafts:
             return []
-        key = await self._in_thread(lambda: hashlib.sha256(route.encode() + b"\0" + body).digest())
-        job = self.admission.job(key, len(drafts), lambda: self._work(drafts))
+        named = place.route.encode() + b"\0"
+        key = await self._in_thread(lambda: hashlib.sha256(named + body).digest())
+        job = self.admission.job(key, len(drafts), lambda: self._work(drafts), place)
         try:
             return await job.result(deadline=deadline, gone=lambda: until_gone(request))
         except GoneError:
