@@ -54,11 +54,12 @@ _NOT_YET = (ServerUnreachableError, ServerTimeoutError, ServerFailedError)
 _BETWEEN_TRIES = 1.0
 """Seconds between two rounds of attempts to reach model servers."""
 
-_READERS = 16
-"""Threads that parse requests and read images; apart from those of the reward model."""
+_PARSERS, _READERS = 16, 16
+"""Threads that parse requests, and threads that read images: apart, because images may come from a
+slow disk or host; and apart from those of the reward model."""
 
 _LAST_SECONDS = 5.0
-"""For reading the body of a request to `/get_reward` whose time is over."""
+"""For reading and parsing a request to `/get_reward` whose time is over."""
 
 
 class Service:
@@ -75,7 +76,8 @@ class Service:
         self.admission = Admission(settings, self.metrics)
         self.readiness = Readiness(reward, fresh_seconds=settings.ready_seconds)
         self._reward = reward
-        self._threads = ThreadPoolExecutor(_READERS, thread_name_prefix="vrprm-read")
+        self._parsers = ThreadPoolExecutor(_PARSERS, thread_name_prefix="vrprm-parse")
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="vrprm-read")
 
     async def load(self) -> None:
         """Load the model now, if it is one that loads on first use.
@@ -110,7 +112,8 @@ class Service:
         """Finish what was let in, then free the threads."""
         await self.admission.drain(self.settings.drain_seconds)
         await self.readiness.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._parsers, self._readers):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     async def score(self, request: Request) -> ScoreResponse:
         """`POST /v1/score`.
@@ -125,7 +128,7 @@ class Service:
         try:
             async with self.admission.place("score", size) as place:
                 body = await self._body(request)
-                asked, drafts = await self._in_thread(lambda: self._parse_score(body))
+                asked, drafts = await self._in_thread(lambda: self._parse_score(body), deadline)
                 scores = await self._scores(request, place, body, drafts, deadline)
         except FullError:
             raise self._unavailable("queue_full", "the queue is full: try again soon") from None
@@ -149,7 +152,8 @@ class Service:
         """`POST /get_reward`. Waits where `score` refuses, and answers in time in any case.
 
         Raises:
-            Refusal: 4xx for what is wrong with the request; 503 when the server goes down.
+            Refusal: 4xx for what is wrong with the request; 503 when the server goes down, or has
+                no time to look at the request.
         """
         limits = self.settings
         if limits.unscored_reward is None:
@@ -163,19 +167,26 @@ class Service:
         size = announced_size(request, limits.max_body_bytes)
         try:
             async with self.admission.place("get_reward", size, deadline=deadline) as place:
-                body = await self._body(request)
-                drafts = await self._in_thread(lambda: self._parse_reward(body))
+                drafts, body = await self._reward_drafts(request, deadline)
                 try:
                     scores = await self._scores(request, place, body, drafts, deadline)
                 except (LateError, DrainingError):
                     scores = self._too_late(len(drafts))
         except FullError:
-            body = await self._body(request, at_most=_LAST_SECONDS)
-            drafts = await self._in_thread(lambda: self._parse_reward(body))
+            drafts, _ = await self._reward_drafts(request, deadline)
             scores = self._too_late(len(drafts))
         except DrainingError:
             raise self._unavailable("draining", "this server is going down") from None
         return reward_answer(scores, limits.unscored_reward)
+
+    async def _reward_drafts(self, request: Request, deadline: float) -> tuple[list[Draft], bytes]:
+        """Drafts, and the body that they came from. They are needed for any answer."""
+        latest = max(deadline, time.monotonic() + _LAST_SECONDS)
+        body = await self._body(request, at_most=latest - time.monotonic())
+        try:
+            return await self._in_thread(lambda: self._parse_reward(body), latest), body
+        except LateError:
+            raise self._unavailable("late", "there was no time to look at the request") from None
 
     async def _scores(
         self,
@@ -189,7 +200,7 @@ class Service:
         if not drafts:
             return []
         named = place.route.encode() + b"\0"
-        key = await self._in_thread(lambda: hashlib.sha256(named + body).digest())
+        key = await self._in_thread(lambda: hashlib.sha256(named + body).digest(), deadline)
         job = self.admission.job(key, len(drafts), lambda: self._work(drafts), place)
         try:
             return await job.result(deadline=deadline, gone=lambda: until_gone(request))
@@ -203,7 +214,7 @@ class Service:
                 self._reward,
                 drafts,
                 self.settings.images,
-                threads=self._threads,
+                threads=self._readers,
                 count_images=self.metrics.images.inc,
             )
         self.metrics.count_scores(scores)
@@ -241,8 +252,13 @@ class Service:
         seconds = min(limits.body_seconds, at_most)
         return await read_body(request, limit=limits.max_body_bytes, seconds=seconds)
 
-    async def _in_thread(self, function: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+    async def _in_thread(self, function: Callable[[], T], deadline: float) -> T:
+        """Raises `LateError` when it is not done by the deadline."""
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                return await asyncio.get_running_loop().run_in_executor(self._parsers, function)
+        except TimeoutError:
+            raise LateError from None
 
 
 def _load(reward: ProcessReward, seconds: float) -> None:
