@@ -92,6 +92,23 @@ class ScriptedReward:
         )
 
 
+class LoadingReward(ScriptedReward):
+    """Loads for ever, and cannot be closed meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+
+    @property
+    def engine(self) -> None:
+        with self._lock:
+            threading.Event().wait()
+
+    def close(self) -> None:
+        with self._lock:
+            pass
+
+
 def picture(color: str = "red", size: tuple[int, int] = (32, 24), kind: str = "PNG") -> bytes:
     file = io.BytesIO()
     Image.new("RGB", size, color).save(file, kind)

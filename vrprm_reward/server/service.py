@@ -75,6 +75,9 @@ class Service:
         self.metrics = Metrics()
         self.admission = Admission(settings, self.metrics)
         self.readiness = Readiness(reward, fresh_seconds=settings.ready_seconds)
+        self.loading = False
+        """Whether a thread is loading the model, which may hold what closing the model needs."""
+
         self._reward = reward
         self._parsers = ThreadPoolExecutor(_PARSERS, thread_name_prefix="vrprm-parse")
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="vrprm-read")
@@ -100,9 +103,11 @@ class Service:
                 _load(self._reward, self.settings.upstream_seconds)
             except Exception as error:  # noqa: BLE001  whatever a model may raise
                 failure = error
+            self.loading = False
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody asks any more
                 loop.call_soon_threadsafe(tell, failure)
 
+        self.loading = True
         # A daemon, so that a server that is told to end while it loads can end.
         threading.Thread(target=load, name="vrprm-load", daemon=True).start()
         await loaded
