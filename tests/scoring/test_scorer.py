@@ -240,3 +240,12 @@ def test_a_kept_score_belongs_to_its_pixels_and_its_profile(make_rollout, tmp_pa
         Image.new("RGB", (64, 64), colour).save(path)
         scorer.score([rollout])
         assert len(engine.thought) == thoughts
+
+
+def test_rollouts_of_one_call_share_the_pixels_of_equal_images(make_rollout):
+    engine = ScriptedEngine()
+    scores = scorer_with(engine).score([make_rollout(f"One {n}.") for n in range(8)])
+    assert all(score.scored for score in scores)
+    images = [prompt.images[0] for prompt in engine.thought]
+    assert len(images) == 8
+    assert len({id(image) for image in images}) == 1

@@ -19,7 +19,8 @@ from vrprm_reward.errors import (
     ResponseError,
     VRPRMError,
 )
-from vrprm_reward.images import FinalImage, ImageSettings, final_pixels
+from vrprm_reward.images import FinalImage, ImageSettings
+from vrprm_reward.images.shared import SharedPixels
 from vrprm_reward.scoring.draft import drafted_verdicts
 from vrprm_reward.scoring.finished import FinishedScores, score_key
 from vrprm_reward.scoring.frames import FRAMES, think_prompt
@@ -100,13 +101,14 @@ class VRPRMScorer:
         keys = [_content_key(rollout) for rollout in rollouts]
         distinct = dict(zip(keys, rollouts, strict=True))
         found: dict[str, ProcessScore] = {}
+        pixels = SharedPixels(self.profile.pixels, self._images)
         if engine.deterministic:
             for wave in batched(distinct.items(), MAX_ROLLOUTS_IN_FLIGHT):
                 shares = {key: object() for key, _ in wave}
                 for share in shares.values():
                     engine.expect(share)
                 await _all(
-                    self._score_into(found, key, engine, rollout, shares[key], len(wave))
+                    self._score_into(found, key, engine, rollout, pixels, shares[key], len(wave))
                     for key, rollout in wave
                 )
         else:
@@ -117,7 +119,7 @@ class VRPRMScorer:
                 async with places:
                     share = object()
                     engine.expect(share)
-                    await self._score_into(found, key, engine, rollout, share, at_work)
+                    await self._score_into(found, key, engine, rollout, pixels, share, at_work)
 
             await _all(in_place(key, rollout) for key, rollout in distinct.items())
         return [found[key] for key in keys]
@@ -146,6 +148,7 @@ class VRPRMScorer:
         key: str,
         engine: Engine,
         rollout: Rollout,
+        pixels: SharedPixels,
         share: object,
         at_work: int,
     ) -> None:
@@ -153,7 +156,7 @@ class VRPRMScorer:
         steps: tuple[Step, ...] = ()
         try:
             steps = await asyncio.to_thread(self._split, rollout)
-            found[key] = await self._score_steps(engine, rollout, steps, share, at_work)
+            found[key] = await self._score_steps(engine, rollout, steps, pixels, share, at_work)
         except ResponseError as error:
             found[key] = _unscored("unscored_response", error.reason, error, steps)
         except PromptTooLongError as error:
@@ -183,15 +186,13 @@ class VRPRMScorer:
         engine: Engine,
         rollout: Rollout,
         steps: tuple[Step, ...],
+        pixels: SharedPixels,
         share: object,
         at_work: int,
     ) -> ProcessScore:
         profile = self.profile
-        problem = rollout.problem
         safe = self._shown(engine)
-        pictures = await asyncio.to_thread(
-            final_pixels, problem.images, profile.pixels, self._images
-        )
+        pictures = await pixels.of(rollout.problem.images)
         key = score_key(engine.identity, profile, rollout, steps, pictures)
         kept = self._finished.get(key)
         if kept is not None:
