@@ -12,6 +12,7 @@ from tests.scoring.doubles import ScriptedEngine, shown
 from vrprm_reward import Problem, Rollout, StepSettings, load_profile
 from vrprm_reward.errors import EngineError
 from vrprm_reward.scoring.scorer import VRPRMScorer
+from vrprm_reward.types import Usage
 
 PROFILE = load_profile("two_stage")
 
@@ -229,6 +230,9 @@ def test_finished_scores_are_kept_only_when_asked_and_up_to_their_number(make_ro
         assert len(engine.thought) == (4 if scorer is forgetful else 3)
         scorer.score([rollouts[0]])
         assert len(engine.thought) == (5 if scorer is forgetful else 4)
+        (again,) = scorer.score([rollouts[0]])
+        assert again.scored
+        assert (again.usage == Usage()) == (scorer is keeping)
 
 
 def test_a_kept_score_belongs_to_its_pixels_and_its_profile(make_rollout, tmp_path):

@@ -196,7 +196,7 @@ class VRPRMScorer:
         key = score_key(engine.identity, profile, rollout, steps, pictures)
         kept = self._finished.get(key)
         if kept is not None:
-            return kept
+            return kept.model_copy(update={"usage": Usage()})
         case = await asyncio.to_thread(self._safe_case, safe, rollout, steps, pictures)
         thought, usage = await self._think(engine, case, safe, share)
         shown_thought = replace(thought, text=safe.text(thought.text))
