@@ -95,6 +95,7 @@ class RemoteProcessReward:
         Raises:
             ServerRefusedError: the server refuses whatever is asked. Everything else that fails
                 comes back as unscored rollouts, within a bounded time.
+            EngineClosedError: `close` was called meanwhile.
         """
         self._begin_if_forked()
         return self._loop.run(self.ascore(rollouts))
@@ -118,10 +119,12 @@ class RemoteProcessReward:
         return [score or unscored("server_answer", "no score was found") for score in found]
 
     def close(self) -> None:
-        """Close the connections that `score` has made; those of `ascore` close with their loop."""
+        """Close the connections that `score` has made, and end calls of it under way.
+
+        Those of `ascore` close with their loop.
+        """
         self._begin_if_forked()
-        self._loop.run(self.aclose())
-        self._loop.close()
+        self._loop.close(self.aclose())
 
     async def aclose(self) -> None:
         """Close the connections that `ascore` has made in the running event loop."""

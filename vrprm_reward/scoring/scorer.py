@@ -92,6 +92,7 @@ class VRPRMScorer:
         Raises:
             CheckpointError: the model cannot be loaded. Trouble with single rollouts is never
                 raised: they come back unscored with a reason.
+            EngineClosedError: `close` was called meanwhile.
         """
         return self._loop.run(self.ascore(rollouts))
 
@@ -125,7 +126,7 @@ class VRPRMScorer:
         return [found[key] for key in keys]
 
     def close(self) -> None:
-        """Free the engine. Scoring again loads it again."""
+        """Free the engine, and end calls of `score` under way. Scoring again loads it again."""
         with self._engine_lock:
             engine, self._engine = self._engine, None
         if engine is not None:
