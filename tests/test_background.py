@@ -1,4 +1,6 @@
 import asyncio
+import os
+import signal
 import threading
 
 import httpx2
@@ -63,8 +65,42 @@ def test_closing_ends_calls_under_way_with_an_error_and_finishes_them_first():
     assert ended == ["work", "last"]
 
 
+def in_child(work):
+    """What a forked child finds, as text; empty if it hangs."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(15)
+        try:
+            os.write(writer, str(work()).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader) as answer:
+        return answer.read()
+
+
+def test_a_forked_child_begins_anew_even_if_the_lock_was_held():
+    loop = BackgroundLoop()
+    assert loop.run(asyncio.sleep(0, "parent")) == "parent"
+    with loop._lock:
+        assert in_child(lambda: loop.run(asyncio.sleep(0, "child"))) == "child"
+        assert in_child(loop.close) == "None"
+    assert loop.run(asyncio.sleep(0, "parent")) == "parent"
+    loop.close()
+
+
 def openai_scorer(server):
     return VRPRMScorer(lambda: OpenAIEngine([server.url], render=RENDER), load_profile("two_stage"))
+
+
+def test_a_scorer_scores_in_a_forked_child(make_rollout):
+    with FakeServer() as server:
+        scorer = openai_scorer(server)
+        assert scorer.score([make_rollout()])[0].scored
+        assert in_child(lambda: scorer.score([make_rollout()])[0].scored) == "True"
+        scorer.close()
 
 
 def test_closing_a_scorer_ends_a_score_in_another_thread(make_rollout):

@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import os
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
@@ -16,6 +17,7 @@ class BackgroundLoop:
     """An event loop in a thread of its own, started when first used, one per object and process."""
 
     def __init__(self) -> None:
+        self._process = os.getpid()
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -37,6 +39,7 @@ class BackgroundLoop:
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> "Future[T]":
         """Begin to run, without waiting for the end. `close` cancels what it returns."""
+        self._begin_anew_if_forked()
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
@@ -49,6 +52,7 @@ class BackgroundLoop:
 
     def close(self, last: Coroutine[Any, Any, None] | None = None) -> None:
         """Cancel what is running, then run `last` there, and end the thread."""
+        self._begin_anew_if_forked()
         with self._lock:
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
@@ -62,6 +66,11 @@ class BackgroundLoop:
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
             loop.close()
+
+    def _begin_anew_if_forked(self) -> None:
+        # A fork has neither the thread nor, for certain, a lock that anybody will release.
+        if self._process != os.getpid():
+            self.__init__()  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
