@@ -162,8 +162,28 @@ def test_while_one_server_asks_to_wait_the_other_answers():
         assert len(one.asked()) <= 1
 
 
+@pytest.mark.parametrize("wait", ["0", "-3", "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_a_server_that_asks_for_no_wait_is_asked_again_after_the_ordinary_pause(wait, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(Fleet, "_pause", lambda _, tries: pauses.append(tries) or 0.0)
+    with FakeServer() as server, engine_for(server) as engine:
+        judge(connected(engine))
+        server.faults.extend([(503, wait)] * 3)
+        judge(engine)
+    assert pauses == [1, 2, 3]
+
+
+def test_a_server_is_not_left_alone_for_as_long_as_it_likes():
+    with FakeServer() as server, engine_for(server, total_timeout=0.5) as engine:
+        judge(connected(engine))
+        server.faults.append((429, "86400"))
+        with pytest.raises(ServerTimeoutError):
+            judge(engine)
+        assert engine._fleet.servers[0].resting_until - time.monotonic() <= 60
+
+
 def test_a_wait_beyond_the_total_time_is_an_error_at_once():
-    with FakeServer() as server, engine_for(server, total_timeout=600.0) as engine:
+    with FakeServer() as server, engine_for(server, total_timeout=50.0) as engine:
         judge(connected(engine))
         server.faults.append((429, "3600"))
         with pytest.raises(ServerTimeoutError, match="total_timeout"):

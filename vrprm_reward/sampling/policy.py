@@ -185,8 +185,8 @@ class OpenAIPolicy:
                 except PassingFailure as failure:
                     if attempt == s.attempts:
                         raise failure.final(attempt) from failure
-                    pause = failure.wait if failure.wait is not None else 2.0 ** (attempt - 1)
-                    await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                    pause = 2.0 ** (attempt - 1) * random.uniform(0.5, 1.0)
+                    await asyncio.sleep(max(pause, failure.wait or 0.0))
         raise InputError(f"attempts = {s.attempts} is less than 1")
 
     def _read(self, choice: Any, tokens: int) -> Continuation:

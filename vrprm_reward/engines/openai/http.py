@@ -16,6 +16,9 @@ from vrprm_reward.engines.openai.errors import (
 )
 from vrprm_reward.engines.openai.wire import Json
 
+_LONGEST_WAIT = 60.0
+"""Seconds for which a server is left alone at most, whatever it asks for."""
+
 
 class PassingFailure(Exception):  # noqa: N818  not an error until attempts run out
     """An attempt that failed in a way that another attempt may not.
@@ -23,7 +26,7 @@ class PassingFailure(Exception):  # noqa: N818  not an error until attempts run 
     Args:
         what: what happened, for a person.
         kind: `connection`, `timeout`, `status` or `answer`.
-        wait: seconds that the server asked to be left alone, if it did.
+        wait: seconds that the server asked to be left alone, at most 60, if it did.
     """
 
     def __init__(self, what: str, *, kind: str, wait: float | None = None) -> None:
@@ -118,7 +121,7 @@ def _words(response: httpx2.Response, most: int = 300) -> str:
 
 
 def _retry_after(value: str | None) -> float | None:
-    """Seconds of a Retry-After header, which holds seconds or a date."""
+    """Seconds of a Retry-After header, which holds seconds or a date, up to a limit."""
     if value is None:
         return None
     try:
@@ -126,6 +129,6 @@ def _retry_after(value: str | None) -> float | None:
     except ValueError:
         try:
             seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             return None
-    return max(0.0, seconds) if seconds < float("inf") else None
+    return min(max(0.0, seconds), _LONGEST_WAIT) if seconds < float("inf") else None

@@ -52,7 +52,7 @@ class OpenAIOptions:
     and up to half of it is taken off at random."""
 
     longest_pause: float = 30.0
-    """Longest pause between two attempts, unless the server asks for a longer one."""
+    """Longest pause between two attempts, unless the server asks for a longer one, up to 60 s."""
 
     check_template: bool = True
     """Whether a server's conversation template is compared with the profile's when connecting."""

@@ -222,7 +222,7 @@ class Fleet:
             self._note(server, failure)
             if tries >= options.max_attempts:
                 raise failure.final(tries) from failure
-            if failure.kind in ("status", "answer") and failure.wait is None:
+            if failure.kind in ("status", "answer"):
                 pause = min(self._pause(tries), max(0.0, deadline - clock()))
                 await asyncio.sleep(pause)
             if clock() >= deadline:
