@@ -160,6 +160,15 @@ async def test_cancelling_a_call_leaves_nothing_behind():
         assert (await remote.ascore([rollout("fine")]))[0].scored
 
 
+@asynchronous
+async def test_what_a_newer_server_says_more_is_passed_over():
+    async with Scripted(reply()).running() as url:
+        remote = RemoteProcessReward(url)
+        (score,) = await remote.ascore([rollout("abc")])
+        await remote.aclose()
+    assert (score.p_correct, score.usage) == ((0.25,), Usage(prompt_tokens=3))
+
+
 def score_in_child(remote: RemoteProcessReward, found) -> None:
     found.put((os.getpid(), remote.score([rollout("child")])[0].scored))
 
