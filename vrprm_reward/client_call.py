@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import logging
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,8 @@ from vrprm_reward.errors import ImageError, ImageLimitError, InputError, VRPRMEr
 from vrprm_reward.images import ImageSettings
 from vrprm_reward.images.encoded import encoded_image, image_key
 from vrprm_reward.types import ProcessScore, Rollout
+
+_log = logging.getLogger(__name__)
 
 TOKEN_VARIABLE = "VRPRM_TOKEN"
 """Environment variable that holds the token, for the client and the server."""
@@ -87,6 +90,9 @@ class Call:
                     items[index] = await self._item(rollouts[index])
                 except ImageError as error:
                     found[index] = unscored(error.code, str(error))
+                except Exception as error:  # noqa: BLE001  one rollout must not lose the others
+                    _log.exception("a rollout could not be sent")
+                    found[index] = unscored("unexpected", f"{type(error).__name__}: {error}")
             for part in _parts(items, self._settings.max_body_bytes):
                 await self._send_into(found, rollouts, part)
 

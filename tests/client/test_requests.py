@@ -18,6 +18,7 @@ from tests.server.doubles import ScriptedReward, asynchronous, p_of, picture, se
 from vrprm_reward.client import RemoteProcessReward, ServerRefusedError
 from vrprm_reward.errors import InputError
 from vrprm_reward.images import ImageSettings
+from vrprm_reward.images.encoded import encoded_image
 from vrprm_reward.server.settings import ServerSettings
 from vrprm_reward.steps import locate_steps
 from vrprm_reward.types import ProcessScore, Usage
@@ -93,6 +94,19 @@ async def test_an_image_that_cannot_be_read_here_unscores_its_rollout_only(tmp_p
         )
     reasons = [score.reason for score in scores]
     assert reasons == ["image_missing", None, "image_limit", "image_format", "image_source"]
+
+
+@asynchronous
+async def test_an_image_that_fails_in_an_unknown_way_unscores_its_rollout_only(monkeypatch):
+    def encoded(image, settings):
+        if image == b"bad":
+            raise ZeroDivisionError("a bug")
+        return encoded_image(image, settings)
+
+    monkeypatch.setattr("vrprm_reward.client_call.encoded_image", encoded)
+    async with connected(ScriptedReward()) as remote:
+        scores = await remote.ascore([rollout("a"), rollout("b", b"bad"), rollout("c")])
+    assert [score.reason for score in scores] == [None, "unexpected", None]
 
 
 @asynchronous

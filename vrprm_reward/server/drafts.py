@@ -209,6 +209,9 @@ async def _read_images(
             return encoded_image(reference, settings).data
         except ImageError as error:
             return error
+        except Exception:  # noqa: BLE001  one image must not lose the others
+            _log.exception("an image could not be read")
+            return ImageError("it could not be read; see the server's log")
 
     found = await asyncio.gather(*(loop.run_in_executor(threads, read, r) for r in references))
     return dict(zip(references, found, strict=True))
