@@ -27,7 +27,7 @@ import httpx2
 from vrprm_reward.background import BackgroundLoop
 from vrprm_reward.client_answers import unscored
 from vrprm_reward.client_call import TOKEN_VARIABLE, Call, ClientSettings, ServerRefusedError
-from vrprm_reward.connections import bearer_token
+from vrprm_reward.connections import bearer_token, proxies_of_the_environment
 from vrprm_reward.errors import InputError
 from vrprm_reward.images import DEFAULT_SETTINGS, ImageSettings
 from vrprm_reward.types import ProcessScore, Rollout
@@ -95,6 +95,7 @@ class RemoteProcessReward:
         Raises:
             ServerRefusedError: the server refuses whatever is asked. Everything else that fails
                 comes back as unscored rollouts, within a bounded time.
+            InputError: the environment names a proxy that cannot be used.
             EngineClosedError: `close` was called meanwhile.
         """
         self._begin_if_forked()
@@ -185,16 +186,17 @@ def _client(settings: ClientSettings) -> httpx2.AsyncClient:
     headers = {"Content-Type": "application/json"}
     if settings.token is not None:
         headers["Authorization"] = f"Bearer {settings.token}"
-    return httpx2.AsyncClient(
-        base_url=settings.url,
-        headers=headers,
-        timeout=httpx2.Timeout(settings.timeout, connect=_CONNECT_SECONDS),
-        limits=httpx2.Limits(
-            max_connections=settings.max_concurrency,
-            max_keepalive_connections=settings.max_concurrency,
-            keepalive_expiry=30,
-        ),
-    )
+    with proxies_of_the_environment():
+        return httpx2.AsyncClient(
+            base_url=settings.url,
+            headers=headers,
+            timeout=httpx2.Timeout(settings.timeout, connect=_CONNECT_SECONDS),
+            limits=httpx2.Limits(
+                max_connections=settings.max_concurrency,
+                max_keepalive_connections=settings.max_concurrency,
+                keepalive_expiry=30,
+            ),
+        )
 
 
 # A generator that nobody holds is finished in a task, which asyncio.run cancels when it ends.

@@ -20,6 +20,7 @@ from vrprm_reward.client_answers import (
     scores_of,
     unscored,
 )
+from vrprm_reward.connections import through_proxy
 from vrprm_reward.errors import ImageError, ImageLimitError, InputError, VRPRMError
 from vrprm_reward.images import ImageSettings
 from vrprm_reward.images.encoded import encoded_image, image_key
@@ -217,12 +218,14 @@ class Call:
                 f"no valid request to {url} can be made: check token and URL"
             ) from None
         except (httpx2.ConnectTimeout, httpx2.NetworkError, httpx2.ProtocolError) as error:
-            what = f"{url} cannot be reached ({type(error).__name__}: {error})"
+            way = through_proxy(url)
+            what = f"{url} cannot be reached{way} ({type(error).__name__}: {error})"
             return _GivenUpError("server_unreachable", what)
         except (TimeoutError, httpx2.TimeoutException):
             return _GivenUpError("server_timeout", f"{url} did not answer within {seconds:.1f} s")
         except (httpx2.HTTPError, OSError) as error:
-            return _GivenUpError("server_unreachable", f"{url}: {type(error).__name__}: {error}")
+            what = f"{url}{through_proxy(url)}: {type(error).__name__}: {error}"
+            return _GivenUpError("server_unreachable", what)
 
     def _refused(self, answer: httpx2.Response) -> VRPRMError:
         hints = {

@@ -19,7 +19,7 @@ from vrprm_reward.engines.openai.errors import (
 )
 from vrprm_reward.engines.openai.options import OpenAIOptions
 from vrprm_reward.engines.openai.servers import Fleet
-from vrprm_reward.errors import EngineClosedError
+from vrprm_reward.errors import EngineClosedError, InputError
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -93,6 +93,24 @@ def test_a_missing_server_is_one_clear_error_with_its_address():
             with pytest.raises(ServerUnreachableError, match="3 attempts") as caught:
                 ask()
             assert server.url in str(caught.value)
+
+
+def test_a_proxy_of_the_environment_is_named_or_refused_without_its_password(monkeypatch):
+    for name in ("NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTP_PROXY", "http://me:hidden@127.0.0.1:9")
+    with (
+        FakeServer() as server,
+        engine_for(server, max_attempts=2) as engine,
+        pytest.raises(ServerUnreachableError, match=r"through the proxy http://127.0.0.1:9 "),
+    ):
+        judge(engine)
+    monkeypatch.setenv("HTTP_PROXY", "socks5://me:hidden@127.0.0.1:9")
+    with FakeServer() as server, engine_for(server) as engine:
+        for ask in (engine.connect, lambda: judge(engine)):
+            with pytest.raises(InputError, match=r"httpx2.socks.") as refused:
+                ask()
+            assert "hidden" not in str(refused.value)
 
 
 def test_many_calls_to_a_missing_server_end_together_without_storming_it():

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import httpx2
 
-from vrprm_reward.connections import bearer_token
+from vrprm_reward.connections import bearer_token, proxies_of_the_environment
 from vrprm_reward.engines.openai.answers import raise_if_broken_off, unknown_end
 from vrprm_reward.engines.openai.errors import ServerAnswerError
 from vrprm_reward.engines.openai.http import PassingFailure, call
@@ -172,9 +172,9 @@ class OpenAIPolicy:
     async def _ask(self, body: dict[str, Any]) -> dict[str, Any]:
         s = self._settings
         headers = {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
-        async with httpx2.AsyncClient(
-            timeout=s.timeout, headers=headers, verify=_certificates()
-        ) as client:
+        with proxies_of_the_environment():
+            opened = httpx2.AsyncClient(timeout=s.timeout, headers=headers, verify=_certificates())
+        async with opened as client:
             for attempt in range(1, s.attempts + 1):
                 try:
                     answer = await call(

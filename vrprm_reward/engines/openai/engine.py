@@ -126,6 +126,7 @@ class OpenAIEngine:
         Raises:
             ServerError: no server can be reached, or one must not be used (its template, its
                 constraint, its model).
+            InputError: the environment names a proxy that cannot be used.
         """
         checks = self._submit(self._connect())
         try:

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx2
 
+from vrprm_reward.connections import through_proxy
 from vrprm_reward.engines.openai.errors import (
     ServerAnswerError,
     ServerError,
@@ -73,7 +74,7 @@ async def call(
     except (httpx2.TransportError, httpx2.DecodingError) as error:
         words = str(error) or type(error).__name__
         raise PassingFailure(
-            f"the connection to {server} failed ({words})", kind="connection"
+            f"the connection to {server}{through_proxy(url)} failed ({words})", kind="connection"
         ) from error
     status = response.status_code
     if status in (408, 429) or status >= 500:

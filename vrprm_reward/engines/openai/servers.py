@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from vrprm_reward.connections import proxies_of_the_environment
 from vrprm_reward.engines.openai import http
 from vrprm_reward.engines.openai.errors import (
     ServerError,
@@ -161,6 +162,9 @@ class Fleet:
     Args:
         urls: base URLs, as `urls.parse_urls` returns them.
         options: times and limits.
+
+    Raises:
+        InputError: the environment names a proxy that cannot be used.
     """
 
     def __init__(self, urls: Sequence[str], options: OpenAIOptions) -> None:
@@ -170,11 +174,12 @@ class Fleet:
         self._last_failure: PassingFailure | None = None
         self._last_answer = 0.0
         key = options.api_key
-        self._client = httpx2.AsyncClient(
-            headers={} if key is None else {"Authorization": f"Bearer {key}"},
-            timeout=httpx2.Timeout(None, connect=options.connect_timeout),
-            limits=httpx2.Limits(keepalive_expiry=_KEEP_ALIVE),
-        )
+        with proxies_of_the_environment():
+            self._client = httpx2.AsyncClient(
+                headers={} if key is None else {"Authorization": f"Bearer {key}"},
+                timeout=httpx2.Timeout(None, connect=options.connect_timeout),
+                limits=httpx2.Limits(keepalive_expiry=_KEEP_ALIVE),
+            )
 
     async def close(self) -> None:
         """Close all connections."""
