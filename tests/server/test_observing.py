@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from tests.judged import judged
-from tests.server.doubles import ScriptedReward, asynchronous, item, serving, until
+from tests.server.doubles import ScriptedReward, asynchronous, item, query, serving, until
 from vrprm_reward.errors import CheckpointError
 from vrprm_reward.server.app import create_app
 from vrprm_reward.types import ProcessScore
@@ -181,3 +181,23 @@ async def test_no_canary_is_one_that_the_model_has_kept_the_score_of():
             await asyncio.sleep(0.01)
     first, second = (call[0] for call in reward.calls)
     assert first.problem.question != second.problem.question
+
+
+@asynchronous
+async def test_a_rollout_that_was_too_late_counts_once_and_one_of_joined_requests_too():
+    reward = ScriptedReward()
+    async with serving(reward, reward_seconds=0.2) as client:
+        await client.post("/get_reward", json=query("gate late"))
+        joined = [
+            asyncio.create_task(client.post("/v1/score", json={"rollouts": [item("gate joined")]}))
+            for _ in range(3)
+        ]
+        await until(lambda: reward.running == 2)
+        await asyncio.sleep(0.05)
+        reward.opened.set()
+        await asyncio.gather(*joined)
+        await until(lambda: not client.service.admission._jobs)
+        found = await numbers(client)
+    assert found['vrprm_rollouts_total{status="unscored_ours"}'] == 1
+    assert found['vrprm_rollouts_total{status="scored"}'] == 1
+    assert found["vrprm_steps_total"] == 2

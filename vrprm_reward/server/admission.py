@@ -75,6 +75,9 @@ class Job:
     begun: bool = False
     """Whether its turn has come."""
 
+    counted: bool = False
+    """Whether its rollouts are in the metrics: once, however many requests it answers."""
+
     alone: asyncio.TimerHandle | None = None
     """Runs while nobody waits."""
 

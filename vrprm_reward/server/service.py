@@ -208,9 +208,13 @@ class Service:
         key = await self._in_thread(lambda: hashlib.sha256(named + body).digest(), deadline)
         job = self.admission.job(key, len(drafts), lambda: self._work(drafts), place)
         try:
-            return await job.result(deadline=deadline, gone=lambda: until_gone(request))
+            scores = await job.result(deadline=deadline, gone=lambda: until_gone(request))
         except GoneError:
             raise Refusal(400, "cut_off", "the connection ended before the answer") from None
+        if not job.counted:
+            job.counted = True
+            self.metrics.count_outcomes(scores)
+        return scores
 
     async def _work(self, drafts: Sequence[Draft]) -> list[ProcessScore]:
         await self.readiness.loaded.wait()
@@ -222,7 +226,7 @@ class Service:
                 threads=self._readers,
                 count_images=self.metrics.images.inc,
             )
-        self.metrics.count_scores(scores)
+        self.metrics.count_work(scores)
         for score in scores:
             self.readiness.saw(score)
         return scores
@@ -246,7 +250,7 @@ class Service:
 
     def _too_late(self, rollouts: int) -> list[ProcessScore]:
         scores = [unscored("server_timeout", "not scored in time")] * rollouts
-        self.metrics.count_scores(scores)
+        self.metrics.count_outcomes(scores)
         return scores
 
     def _unavailable(self, code: str, message: str) -> Refusal:
