@@ -1,3 +1,4 @@
+import asyncio
 import json
 
 import pytest
@@ -216,3 +217,15 @@ async def test_a_file_that_fails_in_an_unknown_way_unscores_its_rollout_and_no_o
         answer = await client.post("/v1/score", json={"rollouts": rollouts})
     assert [s["reason"] for s in answer.json()["scores"]] == [None, "image", None]
     assert "secret" not in answer.text
+
+
+@asynchronous
+async def test_a_reward_that_is_cancelled_from_within_is_a_failure_and_no_draining():
+    class Cancelled(ScriptedReward):
+        async def ascore(self, rollouts):
+            raise asyncio.CancelledError
+
+    async with serving(Cancelled()) as client:
+        answer = await client.post("/v1/score", json={"rollouts": [item()]})
+    assert answer.status_code == 200
+    assert answer.json()["scores"][0]["reason"] == "unexpected"

@@ -188,6 +188,13 @@ async def _scores(reward: ProcessReward, rollouts: Sequence[Rollout]) -> Sequenc
         scores = await reward.ascore(rollouts)
         if len(scores) != len(rollouts):
             raise RuntimeError(f"{len(rollouts)} rollouts were answered by {len(scores)} scores")
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # Nobody here gave the work up: it came out of the reward.
+        _log.exception("scoring %d rollouts was cancelled from within", len(rollouts))
+        return [unscored("unexpected", "the reward was cancelled from within")] * len(rollouts)
     except Exception as error:  # noqa: BLE001  one request must not lose its neighbours
         _log.exception("scoring %d rollouts failed", len(rollouts))
         code = error.code if isinstance(error, VRPRMError) else "unexpected"
