@@ -280,6 +280,13 @@ def test_base_urls_get_their_v1():
         parse_urls(["http://a:80", "http://a:80/v1/"])
 
 
+@pytest.mark.parametrize("urls", [["http://me:hidden@a/v1"] * 2, ["http://me:hidden@a/v1?x=1"]])
+def test_a_password_in_a_base_url_is_not_shown(urls):
+    with pytest.raises(InputError, match="http://a/v1") as refused:
+        parse_urls(urls)
+    assert "hidden" not in str(refused.value)
+
+
 def test_the_qwen_strings_are_those_of_the_real_tokenizer():
     from tests.qwen_vocabulary import PLAIN_TOKENS, SPECIAL_TOKENS
 
