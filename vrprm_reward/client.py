@@ -2,6 +2,7 @@
 
 What can go wrong and what then happens:
 
+- a response holds half a surrogate pair: that rollout is `unscored_response`, as in process;
 - an image cannot be read here: that rollout is `unscored_ours`, with the reason of its error;
 - no connection, a cut one, half a body, 408, 429 or 5xx: tried again with growing, random pauses
   (or as Retry-After says) until `total_timeout`; then the rollouts of that request are

@@ -21,10 +21,16 @@ from vrprm_reward.client_answers import (
     unscored,
 )
 from vrprm_reward.connections import through_proxy
-from vrprm_reward.errors import ImageError, ImageLimitError, InputError, VRPRMError
+from vrprm_reward.errors import (
+    ImageError,
+    ImageLimitError,
+    InputError,
+    ResponseError,
+    VRPRMError,
+)
 from vrprm_reward.images import ImageSettings
 from vrprm_reward.images.encoded import encoded_image, image_key
-from vrprm_reward.types import ProcessScore, Rollout
+from vrprm_reward.types import ProcessScore, Rollout, check_is_text
 
 _log = logging.getLogger(__name__)
 
@@ -88,7 +94,12 @@ class Call:
             items: dict[int, dict[str, Any]] = {}
             for index in indices:
                 try:
+                    check_is_text(rollouts[index].response)
                     items[index] = await self._item(rollouts[index])
+                except ResponseError as error:
+                    found[index] = ProcessScore(
+                        status="unscored_response", reason=error.reason, detail=str(error)
+                    )
                 except ImageError as error:
                     found[index] = unscored(error.code, str(error))
                 except Exception as error:  # noqa: BLE001  one rollout must not lose the others
@@ -179,7 +190,7 @@ class Call:
         if self._given_up is not None:
             raise self._given_up
         asked = {"rollouts": list(items.values()), "thinking": settings.thinking}
-        # A lone half of a surrogate pair is no text that JSON can carry; the server would refuse.
+        # Half a surrogate pair in a question is no text that JSON can carry.
         body = json.dumps(asked, ensure_ascii=False).encode("utf-8", "replace")
         started = time.monotonic()
         deadline = started + settings.total_timeout

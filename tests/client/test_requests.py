@@ -110,6 +110,16 @@ async def test_an_image_that_fails_in_an_unknown_way_unscores_its_rollout_only(m
 
 
 @asynchronous
+async def test_half_a_surrogate_pair_is_the_responses_fault_as_where_the_model_is():
+    reward = ScriptedReward()
+    async with connected(reward) as remote:
+        scores = await remote.ascore([rollout("a"), rollout("One \ud83d."), rollout("c")])
+    assert [score.reason for score in scores] == [None, "response_not_text", None]
+    assert scores[1].status == "unscored_response"
+    assert reward.seen == ["a", "c"]
+
+
+@asynchronous
 async def test_what_the_server_refuses_is_unscored_and_the_rest_is_sent_again():
     strict = ServerSettings(images=ImageSettings(allow_paths=False, min_side=20))
     reward = ScriptedReward()

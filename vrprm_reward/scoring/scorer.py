@@ -31,7 +31,7 @@ from vrprm_reward.scoring.schedule import Schedule, Schedules, at_once, fixed_po
 from vrprm_reward.scoring.too_long import told_apart
 from vrprm_reward.scoring.untrusted import Neutraliser, ShownText
 from vrprm_reward.steps import Splitter, StepSettings, split_steps, split_with
-from vrprm_reward.types import ProcessScore, Rollout, Status, Step, Usage
+from vrprm_reward.types import ProcessScore, Rollout, Status, Step, Usage, check_is_text
 
 _log = logging.getLogger(__name__)
 
@@ -279,12 +279,7 @@ class VRPRMScorer:
         return thought, usage
 
     def _split(self, rollout: Rollout) -> tuple[Step, ...]:
-        if any("\ud800" <= c <= "\udfff" for c in rollout.response):
-            raise ResponseError(
-                "the response holds half a surrogate pair, which is no text: decode the policy's "
-                "tokens with errors='replace'",
-                code="response_not_text",
-            )
+        check_is_text(rollout.response)
         if rollout.steps is not None:
             steps = rollout.steps
         elif isinstance(self._steps, StepSettings):
