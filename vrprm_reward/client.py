@@ -2,6 +2,7 @@
 
 What can go wrong and what then happens:
 
+- a response holds half a surrogate pair: that rollout is `unscored_response`, as in process;
 - an image cannot be read here: that rollout is `unscored_ours`, with the reason of its error;
 - no connection, a cut one, half a body, 408, 429 or 5xx: tried again with growing, random pauses
   (or as Retry-After says) until `total_timeout`; then the rollouts of that request are
@@ -27,6 +28,7 @@ import httpx2
 from vrprm_reward.background import BackgroundLoop
 from vrprm_reward.client_answers import unscored
 from vrprm_reward.client_call import TOKEN_VARIABLE, Call, ClientSettings, ServerRefusedError
+from vrprm_reward.connections import bearer_token, proxies_of_the_environment
 from vrprm_reward.errors import InputError
 from vrprm_reward.images import DEFAULT_SETTINGS, ImageSettings
 from vrprm_reward.types import ProcessScore, Rollout, checked_rollouts
@@ -41,7 +43,8 @@ class RemoteProcessReward:
 
     Args:
         url: such as `http://reward:8000`; https and a path before `/v1` are fine.
-        token: bearer token; None: the environment variable VRPRM_TOKEN, if it is set.
+        token: bearer token; None: the environment variable VRPRM_TOKEN, if it is set. Blanks and
+            line breaks around it are taken off; an empty one is none.
         timeout: seconds for one attempt, waiting in the server's queue included. More than the
             server's own limit (300), so that the server is the one that says it is late.
         total_timeout: seconds for one request with all its attempts.
@@ -52,7 +55,7 @@ class RemoteProcessReward:
         thinking: whether to ask for what the reward model wrote before it judged.
 
     Raises:
-        InputError: the URL or a limit cannot be used.
+        InputError: the URL, the token or a limit cannot be used.
     """
 
     def __init__(
@@ -76,7 +79,7 @@ class RemoteProcessReward:
                 raise InputError(f"{name} = {value} is less than 1")
         self._settings = ClientSettings(
             url=_checked_url(url),
-            token=token if token is not None else os.environ.get(TOKEN_VARIABLE),
+            token=_checked_token(token),
             timeout=timeout,
             total_timeout=total_timeout,
             max_concurrency=max_concurrency,
@@ -94,6 +97,8 @@ class RemoteProcessReward:
             InputError: something in `rollouts` is no `Rollout`.
             ServerRefusedError: the server refuses whatever is asked. Everything else that fails
                 comes back as unscored rollouts, within a bounded time.
+            InputError: the environment names a proxy that cannot be used.
+            EngineClosedError: `close` was called meanwhile.
         """
         self._begin_if_forked()
         return self._loop.run(self.ascore(rollouts))
@@ -118,10 +123,12 @@ class RemoteProcessReward:
         return [score or unscored("server_answer", "no score was found") for score in found]
 
     def close(self) -> None:
-        """Close the connections that `score` has made; those of `ascore` close with their loop."""
+        """Close the connections that `score` has made, and end calls of it under way.
+
+        Those of `ascore` close with their loop.
+        """
         self._begin_if_forked()
-        self._loop.run(self.aclose())
-        self._loop.close()
+        self._loop.close(self.aclose())
 
     async def aclose(self) -> None:
         """Close the connections that `ascore` has made in the running event loop."""
@@ -182,16 +189,17 @@ def _client(settings: ClientSettings) -> httpx2.AsyncClient:
     headers = {"Content-Type": "application/json"}
     if settings.token is not None:
         headers["Authorization"] = f"Bearer {settings.token}"
-    return httpx2.AsyncClient(
-        base_url=settings.url,
-        headers=headers,
-        timeout=httpx2.Timeout(settings.timeout, connect=_CONNECT_SECONDS),
-        limits=httpx2.Limits(
-            max_connections=settings.max_concurrency,
-            max_keepalive_connections=settings.max_concurrency,
-            keepalive_expiry=30,
-        ),
-    )
+    with proxies_of_the_environment():
+        return httpx2.AsyncClient(
+            base_url=settings.url,
+            headers=headers,
+            timeout=httpx2.Timeout(settings.timeout, connect=_CONNECT_SECONDS),
+            limits=httpx2.Limits(
+                max_connections=settings.max_concurrency,
+                max_keepalive_connections=settings.max_concurrency,
+                keepalive_expiry=30,
+            ),
+        )
 
 
 # A generator that nobody holds is finished in a task, which asyncio.run cancels when it ends.
@@ -210,6 +218,12 @@ async def _closing(client: httpx2.AsyncClient) -> AsyncGenerator[None, None]:
 def _chunks(count: int, size: int) -> Iterator[tuple[int, int]]:
     for start in range(0, count, size):
         yield start, min(start + size, count)
+
+
+def _checked_token(token: str | None) -> str | None:
+    if token is None:
+        return bearer_token(os.environ.get(TOKEN_VARIABLE), f"the variable {TOKEN_VARIABLE}")
+    return bearer_token(token, "token")
 
 
 def _checked_url(url: str) -> str:

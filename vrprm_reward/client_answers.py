@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import httpx2
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vrprm_reward.types import ProcessScore, Rollout, Status, Step, Usage
 
@@ -17,6 +17,10 @@ from vrprm_reward.types import ProcessScore, Rollout, Status, Step, Usage
 class _Span(BaseModel):
     start: int
     end: int
+
+
+class _Usage(Usage):
+    model_config = ConfigDict(extra="ignore")
 
 
 class _Score(BaseModel):
@@ -27,7 +31,7 @@ class _Score(BaseModel):
     reason: str | None = None
     detail: str | None = None
     thinking: str | None = None
-    usage: Usage = Usage()
+    usage: _Usage = _Usage()
 
     def to_score(self, response: str) -> ProcessScore:
         return ProcessScore(
@@ -41,7 +45,7 @@ class _Score(BaseModel):
             flags=self.flags,
             reason=self.reason,
             detail=self.detail,
-            usage=self.usage,
+            usage=Usage(**self.usage.model_dump()),
         )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import logging
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -19,10 +20,19 @@ from vrprm_reward.client_answers import (
     scores_of,
     unscored,
 )
-from vrprm_reward.errors import ImageError, ImageLimitError, InputError, VRPRMError
+from vrprm_reward.connections import through_proxy
+from vrprm_reward.errors import (
+    ImageError,
+    ImageLimitError,
+    InputError,
+    ResponseError,
+    VRPRMError,
+)
 from vrprm_reward.images import ImageSettings
 from vrprm_reward.images.encoded import encoded_image, image_key
-from vrprm_reward.types import ProcessScore, Rollout
+from vrprm_reward.types import ProcessScore, Rollout, check_is_text
+
+_log = logging.getLogger(__name__)
 
 TOKEN_VARIABLE = "VRPRM_TOKEN"
 """Environment variable that holds the token, for the client and the server."""
@@ -84,9 +94,17 @@ class Call:
             items: dict[int, dict[str, Any]] = {}
             for index in indices:
                 try:
+                    check_is_text(rollouts[index].response)
                     items[index] = await self._item(rollouts[index])
+                except ResponseError as error:
+                    found[index] = ProcessScore(
+                        status="unscored_response", reason=error.reason, detail=str(error)
+                    )
                 except ImageError as error:
                     found[index] = unscored(error.code, str(error))
+                except Exception as error:  # noqa: BLE001  one rollout must not lose the others
+                    _log.exception("a rollout could not be sent")
+                    found[index] = unscored("unexpected", f"{type(error).__name__}: {error}")
             for part in _parts(items, self._settings.max_body_bytes):
                 await self._send_into(found, rollouts, part)
 
@@ -172,7 +190,7 @@ class Call:
         if self._given_up is not None:
             raise self._given_up
         asked = {"rollouts": list(items.values()), "thinking": settings.thinking}
-        # A lone half of a surrogate pair is no text that JSON can carry; the server would refuse.
+        # Half a surrogate pair in a question is no text that JSON can carry.
         body = json.dumps(asked, ensure_ascii=False).encode("utf-8", "replace")
         started = time.monotonic()
         deadline = started + settings.total_timeout
@@ -205,13 +223,20 @@ class Call:
         try:
             async with asyncio.timeout(seconds):
                 return await self._client.post("/v1/score", content=body)
+        except httpx2.LocalProtocolError:
+            # Its text shows the header that cannot be sent.
+            raise ServerRefusedError(
+                f"no valid request to {url} can be made: check token and URL"
+            ) from None
         except (httpx2.ConnectTimeout, httpx2.NetworkError, httpx2.ProtocolError) as error:
-            what = f"{url} cannot be reached ({type(error).__name__}: {error})"
+            way = through_proxy(url)
+            what = f"{url} cannot be reached{way} ({type(error).__name__}: {error})"
             return _GivenUpError("server_unreachable", what)
         except (TimeoutError, httpx2.TimeoutException):
             return _GivenUpError("server_timeout", f"{url} did not answer within {seconds:.1f} s")
         except (httpx2.HTTPError, OSError) as error:
-            return _GivenUpError("server_unreachable", f"{url}: {type(error).__name__}: {error}")
+            what = f"{url}{through_proxy(url)}: {type(error).__name__}: {error}"
+            return _GivenUpError("server_unreachable", what)
 
     def _refused(self, answer: httpx2.Response) -> VRPRMError:
         hints = {

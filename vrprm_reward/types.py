@@ -7,7 +7,7 @@ from typing import Literal, Self
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from vrprm_reward.errors import InputError
+from vrprm_reward.errors import InputError, ResponseError
 
 ImageSource = Image.Image | str | os.PathLike[str] | bytes
 """A PIL image, a path, a `data:` URL, an `http(s)://` URL, or the bytes of an image file."""
@@ -109,6 +109,20 @@ def checked_rollouts(rollouts: Iterable[Rollout]) -> list[Rollout]:
                 "vrprm_reward.Rollout"
             )
     return listed
+
+
+def check_is_text(response: str) -> None:
+    """See that UTF-8 can hold a response.
+
+    Raises:
+        ResponseError: it has half a surrogate pair in it (`response_not_text`).
+    """
+    if any("\ud800" <= c <= "\udfff" for c in response):
+        raise ResponseError(
+            "the response holds half a surrogate pair, which is no text: decode the policy's "
+            "tokens with errors='replace'",
+            code="response_not_text",
+        )
 
 
 class Usage(_Frozen):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from vrprm_openrlhf.hook import install
 from vrprm_openrlhf.settings import PREFIX, Settings
+from vrprm_reward.connections import bearer_token
 from vrprm_reward.errors import InputError
 
 KNOWN = ((0, 10, 2), (0, 11, 2))
@@ -106,16 +107,20 @@ def _launch() -> Finding:
 def _settings() -> Settings | Finding:
     try:
         settings = Settings.from_environment()
-        _ = settings.token
+        _ = _token(settings)
     except InputError as error:
         return Finding("settings", False, str(error))
     return settings
 
 
+def _token(settings: Settings) -> str | None:
+    return bearer_token(settings.token or os.environ.get("VRPRM_TOKEN"), "the server's token")
+
+
 def _server(settings: Settings) -> Finding:
     request = urllib.request.Request(settings.url.rstrip("/") + "/ready")
-    token = settings.token or os.environ.get("VRPRM_TOKEN")
-    if token:
+    token = _token(settings)
+    if token is not None:
         request.add_header("Authorization", f"Bearer {token}")
     if not settings.url.startswith(("http://", "https://")):
         return Finding("server", False, f"{PREFIX}URL is {settings.url!r}, which is no http URL")

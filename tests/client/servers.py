@@ -90,6 +90,7 @@ def good(asked) -> dict:
                 "status": "scored",
                 "p_correct": [0.25],
                 "steps": [{"start": 0, "end": len(each["response"])}],
+                "usage": {"prompt_tokens": 3, "new_in_a_later_version": 1},
                 "new_in_a_later_version": 1,
             }
             for each in asked["rollouts"]

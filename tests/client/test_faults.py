@@ -14,6 +14,7 @@ from tests.client.servers import (
 )
 from tests.server.doubles import asynchronous
 from vrprm_reward.client import RemoteProcessReward, ServerRefusedError
+from vrprm_reward.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -125,3 +126,38 @@ async def test_a_long_retry_after_does_not_outlast_the_total_time():
             (score,) = await remote.ascore([rollout()])
         await remote.aclose()
     assert score.reason == "server_overloaded"
+
+
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+
+
+@pytest.fixture
+def no_proxies(monkeypatch):
+    for name in (*PROXIES, *map(str.lower, PROXIES)):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("proxy", "says"),
+    [("socks5://me:hidden@localhost:1080", "httpx2.socks."), ("foo://me:hidden@h", "known kind")],
+)
+def test_a_proxy_that_cannot_be_used_is_an_error_with_its_remedy(
+    proxy, says, no_proxies, monkeypatch
+):
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    remote = RemoteProcessReward("http://reward:8000")
+    with pytest.raises(InputError, match=says) as refused:
+        remote.score([rollout()])
+    assert "hidden" not in str(refused.value)
+    monkeypatch.setenv("NO_PROXY", "*")
+    assert RemoteProcessReward("http://127.0.0.1:9", total_timeout=0.2).score([rollout()])
+
+
+def test_what_fails_behind_a_proxy_says_so_without_its_password(no_proxies, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://me:hidden@127.0.0.1:9/")
+    (score,) = RemoteProcessReward("http://reward:8000", total_timeout=0.3).score([rollout()])
+    assert "cannot be reached through the proxy http://127.0.0.1:9 (" in score.detail
+    assert "hidden" not in score.detail
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    (score,) = RemoteProcessReward("http://127.0.0.1:9", total_timeout=0.3).score([rollout()])
+    assert "proxy" not in score.detail

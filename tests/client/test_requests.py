@@ -2,19 +2,23 @@ import asyncio
 import multiprocessing
 import os
 import pickle
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
 from tests.client.servers import (
     TOKEN,
+    Scripted,
     connected,
+    reply,
     rollout,
 )
 from tests.server.doubles import ScriptedReward, asynchronous, p_of, picture, served_process
 from vrprm_reward.client import RemoteProcessReward, ServerRefusedError
 from vrprm_reward.errors import InputError
 from vrprm_reward.images import ImageSettings
+from vrprm_reward.images.encoded import encoded_image
 from vrprm_reward.server.settings import ServerSettings
 from vrprm_reward.steps import locate_steps
 from vrprm_reward.types import ProcessScore, Usage
@@ -102,6 +106,29 @@ async def test_an_image_that_cannot_be_read_here_unscores_its_rollout_only(tmp_p
 
 
 @asynchronous
+async def test_an_image_that_fails_in_an_unknown_way_unscores_its_rollout_only(monkeypatch):
+    def encoded(image, settings):
+        if image == b"bad":
+            raise ZeroDivisionError("a bug")
+        return encoded_image(image, settings)
+
+    monkeypatch.setattr("vrprm_reward.client_call.encoded_image", encoded)
+    async with connected(ScriptedReward()) as remote:
+        scores = await remote.ascore([rollout("a"), rollout("b", b"bad"), rollout("c")])
+    assert [score.reason for score in scores] == [None, "unexpected", None]
+
+
+@asynchronous
+async def test_half_a_surrogate_pair_is_the_responses_fault_as_where_the_model_is():
+    reward = ScriptedReward()
+    async with connected(reward) as remote:
+        scores = await remote.ascore([rollout("a"), rollout("One \ud83d."), rollout("c")])
+    assert [score.reason for score in scores] == [None, "response_not_text", None]
+    assert scores[1].status == "unscored_response"
+    assert reward.seen == ["a", "c"]
+
+
+@asynchronous
 async def test_what_the_server_refuses_is_unscored_and_the_rest_is_sent_again():
     strict = ServerSettings(images=ImageSettings(allow_paths=False, min_side=20))
     reward = ScriptedReward()
@@ -166,6 +193,15 @@ async def test_cancelling_a_call_leaves_nothing_behind():
         assert (await remote.ascore([rollout("fine")]))[0].scored
 
 
+@asynchronous
+async def test_what_a_newer_server_says_more_is_passed_over():
+    async with Scripted(reply()).running() as url:
+        remote = RemoteProcessReward(url)
+        (score,) = await remote.ascore([rollout("abc")])
+        await remote.aclose()
+    assert (score.p_correct, score.usage) == ((0.25,), Usage(prompt_tokens=3))
+
+
 def score_in_child(remote: RemoteProcessReward, found) -> None:
     found.put((os.getpid(), remote.score([rollout("child")])[0].scored))
 
@@ -222,3 +258,36 @@ def test_a_wrong_url_is_refused_at_once_without_showing_secrets(url):
 def test_a_wrong_limit_is_refused(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         RemoteProcessReward("http://reward:8000", **wrong)
+
+
+@pytest.mark.parametrize("given", ["a-good-token\n", "  a-good-token\r\n", "", " \n", None])
+@asynchronous
+async def test_a_token_is_sent_without_what_stands_around_it_and_a_blank_one_is_none(
+    given, monkeypatch
+):
+    monkeypatch.setenv("VRPRM_TOKEN", given or "\n")
+    stripped = TOKEN if (given or "").strip() else None
+    for remote in (RemoteProcessReward("http://r"), RemoteProcessReward("http://r", token=given)):
+        assert remote._settings.token == stripped
+
+
+@pytest.mark.parametrize("wrong", ["secret\nsecret", "schlüssel-secret", "secret\x1bsecret"])
+def test_a_token_that_no_header_can_hold_is_refused_without_being_shown(wrong, monkeypatch):
+    with pytest.raises(InputError, match="token has characters") as refused:
+        RemoteProcessReward("http://r", token=wrong)
+    assert "secret" not in str(refused.value)
+    monkeypatch.setenv("VRPRM_TOKEN", wrong)
+    with pytest.raises(InputError, match="variable VRPRM_TOKEN has characters"):
+        RemoteProcessReward("http://r")
+
+
+@asynchronous
+async def test_a_request_that_cannot_be_written_is_a_mistake_in_the_settings():
+    async with Scripted(reply()).running() as url:
+        remote = RemoteProcessReward(url)
+        remote._settings = replace(remote._settings, token="secret\n")
+        async with asyncio.timeout(5):
+            with pytest.raises(ServerRefusedError, match="check token and URL") as refused:
+                await remote.ascore([rollout()])
+        await remote.aclose()
+    assert "secret" not in str(refused.value)

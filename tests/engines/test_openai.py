@@ -5,6 +5,7 @@ import pickle
 from contextlib import contextmanager
 from functools import partial
 
+import httpx2
 import pytest
 
 from tests.engines.openai_server import FakeServer
@@ -13,9 +14,11 @@ from vrprm_reward.engines.openai.answers import cut_by_context, too_long
 from vrprm_reward.engines.openai.engine import OpenAIEngine
 from vrprm_reward.engines.openai.errors import (
     ServerAnswerError,
+    ServerError,
     ServerRefusedError,
     ServersDisagreeError,
 )
+from vrprm_reward.engines.openai.http import call
 from vrprm_reward.engines.openai.options import OpenAIOptions
 from vrprm_reward.engines.openai.urls import parse_urls
 from vrprm_reward.errors import EngineClosedError, InputError, PromptTooLongError
@@ -184,6 +187,28 @@ def test_a_wrong_key_is_refused_with_a_hint_and_the_right_one_is_accepted():
             judge(engine)
 
 
+def test_a_key_is_sent_without_what_stands_around_it_and_a_blank_one_is_none():
+    with (
+        FakeServer(api_key="secret") as server,
+        engine_for(server, api_key=" secret\r\n") as engine,
+    ):
+        judge(engine)
+    assert OpenAIOptions(api_key=" \n").api_key is None
+    with pytest.raises(InputError, match="API key has characters") as refused:
+        OpenAIOptions(api_key="sec\nret-schlüssel")
+    assert "ret-" not in str(refused.value)
+
+
+def test_a_request_that_cannot_be_written_is_not_repeated_and_shows_no_header():
+    async def ask():
+        async with httpx2.AsyncClient(headers={"Authorization": "Bearer secret\n"}) as client:
+            await call(client, "a server", "GET", f"{server.url}/models")
+
+    with FakeServer() as server, pytest.raises(ServerError, match="check the API key") as refused:
+        asyncio.run(ask())
+    assert "secret" not in str(refused.value)
+
+
 def test_an_image_is_sent_once_and_then_named_where_the_server_can(image):
     prompt = Prompt((Message("user", ("look", image)),))
     with FakeServer(names_images=True) as server, engine_for(server) as engine:
@@ -261,6 +286,13 @@ def test_base_urls_get_their_v1():
     )  # fmt: skip
     with pytest.raises(InputError, match="twice"):
         parse_urls(["http://a:80", "http://a:80/v1/"])
+
+
+@pytest.mark.parametrize("urls", [["http://me:hidden@a/v1"] * 2, ["http://me:hidden@a/v1?x=1"]])
+def test_a_password_in_a_base_url_is_not_shown(urls):
+    with pytest.raises(InputError, match="http://a/v1") as refused:
+        parse_urls(urls)
+    assert "hidden" not in str(refused.value)
 
 
 def test_the_qwen_strings_are_those_of_the_real_tokenizer():

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import threading
 import time
 
 import pytest
@@ -17,11 +16,10 @@ from vrprm_reward.engines.openai.errors import (
     ServerFailedError,
     ServerTimeoutError,
     ServerUnreachableError,
-    TemplateRefusedError,
 )
 from vrprm_reward.engines.openai.options import OpenAIOptions
 from vrprm_reward.engines.openai.servers import Fleet
-from vrprm_reward.errors import EngineClosedError
+from vrprm_reward.errors import EngineClosedError, InputError
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -97,6 +95,24 @@ def test_a_missing_server_is_one_clear_error_with_its_address():
             assert server.url in str(caught.value)
 
 
+def test_a_proxy_of_the_environment_is_named_or_refused_without_its_password(monkeypatch):
+    for name in ("NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTP_PROXY", "http://me:hidden@127.0.0.1:9")
+    with (
+        FakeServer() as server,
+        engine_for(server, max_attempts=2) as engine,
+        pytest.raises(ServerUnreachableError, match=r"through the proxy http://127.0.0.1:9 "),
+    ):
+        judge(engine)
+    monkeypatch.setenv("HTTP_PROXY", "socks5://me:hidden@127.0.0.1:9")
+    with FakeServer() as server, engine_for(server) as engine:
+        for ask in (engine.connect, lambda: judge(engine)):
+            with pytest.raises(InputError, match=r"httpx2.socks.") as refused:
+                ask()
+            assert "hidden" not in str(refused.value)
+
+
 def test_many_calls_to_a_missing_server_end_together_without_storming_it():
     with FakeServer() as server:
         pass
@@ -164,8 +180,28 @@ def test_while_one_server_asks_to_wait_the_other_answers():
         assert len(one.asked()) <= 1
 
 
+@pytest.mark.parametrize("wait", ["0", "-3", "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_a_server_that_asks_for_no_wait_is_asked_again_after_the_ordinary_pause(wait, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(Fleet, "_pause", lambda _, tries: pauses.append(tries) or 0.0)
+    with FakeServer() as server, engine_for(server) as engine:
+        judge(connected(engine))
+        server.faults.extend([(503, wait)] * 3)
+        judge(engine)
+    assert pauses == [1, 2, 3]
+
+
+def test_a_server_is_not_left_alone_for_as_long_as_it_likes():
+    with FakeServer() as server, engine_for(server, total_timeout=0.5) as engine:
+        judge(connected(engine))
+        server.faults.append((429, "86400"))
+        with pytest.raises(ServerTimeoutError):
+            judge(engine)
+        assert engine._fleet.servers[0].resting_until - time.monotonic() <= 60
+
+
 def test_a_wait_beyond_the_total_time_is_an_error_at_once():
-    with FakeServer() as server, engine_for(server, total_timeout=600.0) as engine:
+    with FakeServer() as server, engine_for(server, total_timeout=50.0) as engine:
         judge(connected(engine))
         server.faults.append((429, "3600"))
         with pytest.raises(ServerTimeoutError, match="total_timeout"):
@@ -241,71 +277,6 @@ def test_a_server_that_dies_in_the_middle_loses_nothing():
         assert outcomes == [expected] * 80
         assert engine.stats[0].failures["connection"] >= 1
         assert len(two.asked()) > 40
-
-
-def test_a_server_that_comes_back_is_checked_and_used_again():
-    with FakeServer() as server, engine_for(server, max_attempts=20) as engine:
-        expected = judge(connected(engine))
-        server.stop()
-        back = threading.Timer(0.2, server.start)
-        back.start()
-        server.paths.clear()
-        assert judge(engine) == expected
-        back.join()
-        assert "/tokenize" in server.paths
-
-
-def restart(engine, *servers, template):
-    """With another template, and not without being missed."""
-    for server in servers:
-        server.stop()
-    asyncio.run(judge_many(engine, 20))
-    for server in servers:
-        server.template = template
-        server.start()
-    time.sleep(0.3)  # the rest after a lost connection
-
-
-def test_a_server_restarted_with_other_options_is_passed_over_while_another_is_usable(caplog):
-    with FakeServer() as one, FakeServer() as two, engine_for(one, two) as engine:
-        expected = judge(connected(engine))
-        restart(engine, one, template="strips")
-        before = len(one.asked())
-        for _ in range(3):
-            assert asyncio.run(judge_many(engine, 20)) == [expected] * 20
-        assert len(one.asked()) == before
-        assert [r.levelname for r in caplog.records if "deletes thinking" in r.message] == [
-            "WARNING"
-        ]
-        # The last usable one goes: an error that says so, and no waiting for the other.
-        two.stop()
-        outcomes = asyncio.run(judge_many(engine, 5))
-        assert {type(outcome) for outcome in outcomes} == {ServerUnreachableError}
-
-
-def test_when_no_server_is_usable_any_more_each_call_says_why():
-    with (
-        FakeServer() as one,
-        FakeServer() as two,
-        engine_for(one, two, longest_pause=0.2) as engine,
-    ):
-        judge(connected(engine))
-        restart(engine, one, two, template="strips")
-        outcomes = asyncio.run(judge_many(engine, 20))
-        assert {type(outcome) for outcome in outcomes} == {TemplateRefusedError}
-
-
-def test_a_server_passed_over_is_used_again_once_it_is_mended(monkeypatch):
-    monkeypatch.setattr("vrprm_reward.engines.openai.servers._RECHECK", 0.3)
-    with FakeServer() as one, FakeServer() as two, engine_for(one, two) as engine:
-        expected = judge(connected(engine))
-        restart(engine, one, template="strips")
-        assert asyncio.run(judge_many(engine, 20)) == [expected] * 20
-        before = len(one.asked())
-        one.template = "plain"
-        time.sleep(0.31)
-        assert asyncio.run(judge_many(engine, 20)) == [expected] * 20
-        assert len(one.asked()) > before
 
 
 def test_a_second_server_that_is_not_there_does_not_keep_the_first_from_starting():

@@ -166,3 +166,12 @@ def test_a_server_that_can_tokenise_is_checked_without_generating_from_canaries(
         engine.connect()
         assert server.asked() == []
         assert not any("CANARY THINKING" in json.dumps(r) for r in server.requests)
+
+
+def test_a_verdict_behind_many_likelier_tokens_is_missing_with_a_remedy_that_helps():
+    listed = [{"token": token, "logprob": -1.0} for token in ("1", "The", "It", "one", "I")]
+    first = listed[0] | {"top_logprobs": listed}
+    choice = {"message": {"content": "1"}, "logprobs": {"content": [first]}}
+    answer = {"choices": [choice], "usage": {"prompt_tokens": 3}}
+    with pytest.raises(LogprobsMissingError, match=r'of "0", .* among the 5 .*processed_logprobs'):
+        read_judgement(answer, "chat", "a server")

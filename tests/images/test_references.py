@@ -24,6 +24,7 @@ from vrprm_reward.images import ImageSettings, final_pixels, load_image
         (3, ImageSourceError, "int is no image source"),
         ("data:image/png;base64", ImageFormatError, "no comma"),
         ("data:image/png;base64,a?b", ImageFormatError, "not valid base64"),
+        ("data:image/png;base64,\ud800", ImageFormatError, "half a surrogate pair"),
         ("data:image/png;base64,abcde", ImageFormatError, "not valid base64"),
         ("https://images.example/a.png", ImageSourceError, "set allow_urls"),
     ],

@@ -139,6 +139,7 @@ def test_an_image_is_fetched_from_an_allowed_host_also_over_redirects(server):
         ("/redirect?http://localhost/a.png", {}, ImageSourceError, "'localhost' is not in url_ho"),
         ("/redirect?file:///etc/passwd", {}, ImageSourceError, "neither http nor https"),
         ("/redirect?//127.0.0.1\\@localhost/", {}, ImageSourceError, "backslash"),
+        ("/redirect?http://[::1", {}, ImageSourceError, "redirected to what is no URL"),
     ],
 )
 def test_what_a_server_does_wrong_is_told(server, path, changes, error, message):
@@ -160,6 +161,7 @@ def test_what_is_no_exact_host_name_is_refused(host):
         ("http://me:secret@127.0.0.1/a.png", r"//\.\.\.@127.0.0.1/a.png' has a user name"),
         ("http://127.0.0.1\\@localhost/a.png", "backslash"),
         ("http://127.0.0.1/a\n.png", "control character"),
+        ("http://127.0.0.1/\ud800.png", "half a surrogate pair"),
         ("http://127.0.0.1:port/a.png", "not a valid URL"),
         ("http:///a.png", "no plain host name"),
         ("http://ex\u00e4mple/a.png", "punycode"),

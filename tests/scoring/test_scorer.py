@@ -12,6 +12,7 @@ from tests.scoring.doubles import ScriptedEngine, shown
 from vrprm_reward import Problem, Rollout, Step, StepSettings, load_profile
 from vrprm_reward.errors import EngineError, InputError
 from vrprm_reward.scoring.scorer import VRPRMScorer
+from vrprm_reward.types import Usage
 
 PROFILE = load_profile("two_stage")
 INVISIBLE = ("\u200b", "\ufeff\n\n\u2060", "\u2800 \u3164\n\u200b")
@@ -275,6 +276,9 @@ def test_finished_scores_are_kept_only_when_asked_and_up_to_their_number(make_ro
         assert len(engine.thought) == (4 if scorer is forgetful else 3)
         scorer.score([rollouts[0]])
         assert len(engine.thought) == (5 if scorer is forgetful else 4)
+        (again,) = scorer.score([rollouts[0]])
+        assert again.scored
+        assert (again.usage == Usage()) == (scorer is keeping)
 
 
 def test_a_kept_score_belongs_to_its_pixels_and_its_profile(make_rollout, tmp_path):
@@ -286,3 +290,12 @@ def test_a_kept_score_belongs_to_its_pixels_and_its_profile(make_rollout, tmp_pa
         Image.new("RGB", (64, 64), colour).save(path)
         scorer.score([rollout])
         assert len(engine.thought) == thoughts
+
+
+def test_rollouts_of_one_call_share_the_pixels_of_equal_images(make_rollout):
+    engine = ScriptedEngine()
+    scores = scorer_with(engine).score([make_rollout(f"One {n}.") for n in range(8)])
+    assert all(score.scored for score in scores)
+    images = [prompt.images[0] for prompt in engine.thought]
+    assert len(images) == 8
+    assert len({id(image) for image in images}) == 1

@@ -92,6 +92,23 @@ class ScriptedReward:
         )
 
 
+class LoadingReward(ScriptedReward):
+    """Loads for ever, and cannot be closed meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+
+    @property
+    def engine(self) -> None:
+        with self._lock:
+            threading.Event().wait()
+
+    def close(self) -> None:
+        with self._lock:
+            pass
+
+
 def picture(color: str = "red", size: tuple[int, int] = (32, 24), kind: str = "PNG") -> bytes:
     file = io.BytesIO()
     Image.new("RGB", size, color).save(file, kind)
@@ -146,8 +163,8 @@ class Process:
         self.lines: list[str] = []
         self.url = ""
         self._listening = threading.Event()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
         if not self._listening.wait(LIMIT) or not self.url:
             process.kill()
             raise AssertionError("\n".join(self.lines))
@@ -158,16 +175,17 @@ class Process:
 
     @property
     def log(self) -> str:
-        self._reader.join(1)
+        self.reader.join(1)
         return "\n".join(self.lines)
 
     def _read(self) -> None:
         assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.lines.append(line.rstrip())
-            if found := re.search(r"listening on (http://\S+)", line):
-                self.url = found[1]
-                self._listening.set()
+        with self.process.stderr as lines:
+            for line in lines:
+                self.lines.append(line.rstrip())
+                if found := re.search(r"listening on (http://\S+)", line):
+                    self.url = found[1]
+                    self._listening.set()
         self._listening.set()
 
 
@@ -182,11 +200,12 @@ def served_process(**settings: Any) -> Iterator[Process]:
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(folder)},
     )
+    server = None
     try:
         server = Process(child)
         yield server
     finally:
         child.kill()
         child.wait()
-        if child.stderr is not None:
-            child.stderr.close()
+        if server is not None:
+            server.reader.join(LIMIT)

@@ -175,3 +175,73 @@ async def test_nothing_is_lost_doubled_or_mixed_up_among_many_requests(count):
     for pair, answer in zip(texts, answers, strict=True):
         ends = [score["steps"][0]["end"] for score in answer.json()["scores"]]
         assert ends == [len(text) for text in pair]
+
+
+@pytest.fixture
+def short_grace(monkeypatch):
+    monkeypatch.setattr("vrprm_reward.server.admission._GRACE", 0.1)
+
+
+@asynchronous
+async def test_a_job_that_nobody_waits_for_is_dropped_before_its_turn_and_gives_its_bytes_back(
+    short_grace,
+):
+    reward = ScriptedReward()
+    async with serving(reward, max_running=1, score_seconds=0.2) as client:
+        admission = client.service.admission
+        first = post(client, "gate first")
+        await until(lambda: reward.running == 1)
+        asked = [post(client, f"never {n}") for n in range(5)]
+        assert {(await each).status_code for each in (first, *asked)} == {504}
+        await until(lambda: len(admission._jobs) == 1)
+        assert not admission._turns
+        assert admission._held_bytes == next(iter(admission._jobs.values())).size
+        reward.opened.set()
+        assert (await post(client, "next")).status_code == 200
+        metrics = (await client.get("/metrics")).text
+    assert reward.seen == ["gate first", "next"]
+    assert admission._held_bytes == 0
+    assert "vrprm_abandoned_requests_total 5.0" in metrics
+    assert "vrprm_waiting_rollouts 0.0" in metrics
+
+
+@asynchronous
+async def test_a_retry_within_the_grace_joins_and_keeps_its_turn(short_grace):
+    reward = ScriptedReward()
+    async with serving(reward, max_running=1, score_seconds=0.5) as client:
+        first = post(client, "gate first")
+        await until(lambda: reward.running == 1)
+        second = post(client, "second")
+        assert (await first).status_code == (await second).status_code == 504
+        retried = post(client, "second")
+        await asyncio.sleep(0.2)
+        reward.opened.set()
+        assert (await retried).status_code == 200
+        metrics = (await client.get("/metrics")).text
+    assert reward.seen == ["gate first", "second"]
+    assert "vrprm_joined_requests_total 1.0" in metrics
+    assert "vrprm_abandoned_requests_total 0.0" in metrics
+
+
+@asynchronous
+async def test_a_request_after_the_grace_begins_anew(short_grace):
+    reward = ScriptedReward()
+    async with serving(reward, max_running=1, score_seconds=0.2) as client:
+        first, second = post(client, "gate first"), post(client, "second")
+        await asyncio.gather(first, second)
+        await until(lambda: not client.service.admission._turns)
+        again = post(client, "second")
+        reward.opened.set()
+        assert (await again).status_code == 200
+    assert reward.seen == ["gate first", "second"]
+
+
+@asynchronous
+async def test_bytes_are_held_as_long_as_the_work_of_a_client_that_is_gone():
+    reward = ScriptedReward()
+    async with serving(reward, max_held_bytes=100, score_seconds=0.1) as client:
+        assert (await post(client, "gate")).status_code == 504
+        assert (await post(client, "more")).status_code == 503
+        reward.opened.set()
+        await until(lambda: not client.service.admission._jobs)
+        assert (await post(client, "more")).status_code == 200

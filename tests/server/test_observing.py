@@ -1,6 +1,9 @@
 import asyncio
 
-from tests.server.doubles import ScriptedReward, asynchronous, item, serving, until
+import pytest
+
+from tests.judged import judged
+from tests.server.doubles import ScriptedReward, asynchronous, item, query, serving, until
 from vrprm_reward.errors import CheckpointError
 from vrprm_reward.server.app import create_app
 from vrprm_reward.types import ProcessScore
@@ -150,3 +153,51 @@ async def test_a_model_that_cannot_be_loaded_is_reported():
     async with app.router.lifespan_context(app):
         await until(lambda: failures)
     assert isinstance(failures[0], CheckpointError)
+
+
+@pytest.mark.parametrize("response", ["", "Kept."])
+@asynchronous
+async def test_an_answer_that_never_reached_the_model_is_no_proof_for_ready(response):
+    class Dead(ScriptedReward):
+        async def ascore(self, rollouts):
+            if any(rollout.response != response for rollout in rollouts):
+                raise RuntimeError("the GPU is gone")
+            return [judged(rollout, lambda text: 0.5) for rollout in rollouts]
+
+    async with serving(Dead()) as client:
+        before = await client.get("/ready")
+        answer = await client.post("/v1/score", json={"rollouts": [item(response)]})
+        after = await client.get("/ready")
+    assert answer.json()["scores"][0]["status"] != "unscored_ours"
+    assert before.json() == after.json() == {"status": "not_answering"}
+
+
+@asynchronous
+async def test_no_canary_is_one_that_the_model_has_kept_the_score_of():
+    reward = ScriptedReward()
+    async with serving(reward, ready_seconds=0.001) as client:
+        for _ in range(2):
+            assert (await client.get("/ready")).status_code == 200
+            await asyncio.sleep(0.01)
+    first, second = (call[0] for call in reward.calls)
+    assert first.problem.question != second.problem.question
+
+
+@asynchronous
+async def test_a_rollout_that_was_too_late_counts_once_and_one_of_joined_requests_too():
+    reward = ScriptedReward()
+    async with serving(reward, reward_seconds=0.2) as client:
+        await client.post("/get_reward", json=query("gate late"))
+        joined = [
+            asyncio.create_task(client.post("/v1/score", json={"rollouts": [item("gate joined")]}))
+            for _ in range(3)
+        ]
+        await until(lambda: reward.running == 2)
+        await asyncio.sleep(0.05)
+        reward.opened.set()
+        await asyncio.gather(*joined)
+        await until(lambda: not client.service.admission._jobs)
+        found = await numbers(client)
+    assert found['vrprm_rollouts_total{status="unscored_ours"}'] == 1
+    assert found['vrprm_rollouts_total{status="scored"}'] == 1
+    assert found["vrprm_steps_total"] == 2

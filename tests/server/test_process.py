@@ -91,6 +91,16 @@ async def test_sigterm_while_nothing_happens_ends_with_status_0_and_a_free_port(
 
 
 @asynchronous
+async def test_sigterm_while_the_model_loads_ends_with_status_0_and_does_not_wait_for_it():
+    with served_process(loading=True) as server:
+        async with httpx2.AsyncClient(base_url=server.url) as client:
+            assert (await client.get("/ready")).json() == {"status": "loading"}
+            server.process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(server.process.wait, 15) == 0
+    assert "Traceback" not in server.log
+
+
+@asynchronous
 async def test_work_that_outlasts_the_limit_is_given_up_with_status_1():
     with served_process(drain_seconds=0.2) as server:
         async with httpx2.AsyncClient(base_url=server.url) as client:

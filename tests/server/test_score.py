@@ -1,3 +1,4 @@
+import asyncio
 import json
 
 import pytest
@@ -13,6 +14,7 @@ from tests.server.doubles import (
     serving,
 )
 from vrprm_reward.images import ImageSettings
+from vrprm_reward.images.encoded import encoded_image
 
 
 @asynchronous
@@ -197,3 +199,33 @@ async def test_the_openapi_description_has_every_route_body_and_error():
         assert f"#/components/schemas/{name}" in text
     assert description["paths"]["/v1/score"]["post"]["security"] == [{"bearer": []}]
     assert description["paths"]["/health"]["get"]["security"] == []
+
+
+@asynchronous
+async def test_a_file_that_fails_in_an_unknown_way_unscores_its_rollout_and_no_other(
+    tmp_path, monkeypatch
+):
+    def encoded(reference, settings):
+        if reference.startswith("/"):
+            raise ZeroDivisionError("a bug at /secret/place")
+        return encoded_image(reference, settings)
+
+    monkeypatch.setattr("vrprm_reward.server.drafts.encoded_image", encoded)
+    images = ImageSettings(allow_paths=True, allowed_folders=(tmp_path,))
+    async with serving(ScriptedReward(), images=images) as client:
+        rollouts = [item("Good."), item(images=[str(tmp_path / "a.png")]), item("Too.")]
+        answer = await client.post("/v1/score", json={"rollouts": rollouts})
+    assert [s["reason"] for s in answer.json()["scores"]] == [None, "image", None]
+    assert "secret" not in answer.text
+
+
+@asynchronous
+async def test_a_reward_that_is_cancelled_from_within_is_a_failure_and_no_draining():
+    class Cancelled(ScriptedReward):
+        async def ascore(self, rollouts):
+            raise asyncio.CancelledError
+
+    async with serving(Cancelled()) as client:
+        answer = await client.post("/v1/score", json={"rollouts": [item()]})
+    assert answer.status_code == 200
+    assert answer.json()["scores"][0]["reason"] == "unexpected"

@@ -78,6 +78,14 @@ async def test_the_token_may_stand_in_the_url_of_get_reward_only():
 
 
 @asynchronous
+async def test_a_token_with_a_plus_may_stand_in_the_url_as_it_is_or_quoted():
+    async with serving(ScriptedReward(), tokens=("abcd+efg/hij=",)) as client:
+        for written in ("abcd+efg/hij=", "abcd%2Befg%2Fhij%3D"):
+            answer = await client.post(f"/get_reward?token={written}", json=query())
+            assert answer.status_code == 200
+
+
+@asynchronous
 async def test_logs_hold_paths_and_outcomes_and_no_token(caplog):
     caplog.set_level(logging.DEBUG, "vrprm_reward")
     async with serving(ScriptedReward(), tokens=(TOKEN,)) as client:

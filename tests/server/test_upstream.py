@@ -36,7 +36,6 @@ def serve(*options, **environment):
     finally:
         child.kill()
         child.wait()
-        child.stderr.close()
 
 
 async def until_ready(client):

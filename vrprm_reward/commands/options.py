@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from vrprm_reward.connections import proxies_of_the_environment, through_proxy
 from vrprm_reward.engines.local.options import DEFAULT_OPTIONS, LocalOptions
 from vrprm_reward.errors import InputError
 from vrprm_reward.images import ImageSettings
@@ -190,11 +191,13 @@ def _call_on(url: str) -> None:
     import httpx2
 
     try:
-        httpx2.get(f"{url.rstrip('/')}/health", timeout=CONNECT_SECONDS)
+        with proxies_of_the_environment():
+            httpx2.get(f"{url.rstrip('/')}/health", timeout=CONNECT_SECONDS)
     except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
         raise InputError(
-            f"no reward server can be reached at {url} ({type(error).__name__}: {error}): start "
-            "it, or correct --model; finished work, if there is any, is kept"
+            f"no reward server can be reached at {url}{through_proxy(url)} "
+            f"({type(error).__name__}: {error}): start it, or correct --model; finished work, if "
+            "there is any, is kept"
         ) from error
     except httpx2.TransportError:
         # Something is there; whoever scores tries again, and says in the end what is wrong.

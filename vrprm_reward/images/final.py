@@ -5,6 +5,7 @@ import functools
 import hashlib
 import io
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -21,6 +22,9 @@ from vrprm_reward.images.pixels import load_image
 from vrprm_reward.images.settings import DEFAULT_SETTINGS, ImageSettings
 from vrprm_reward.images.sizes import PixelLimits
 from vrprm_reward.types import ImageSource
+
+# Pillow keeps notes on an image while it saves it, and rollouts share images.
+_ENCODING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ class FinalImage:
     def _png(self) -> bytes:
         buffer = io.BytesIO()
         # Level 1: it travels to a server nearby, where encoding time costs more than bytes.
-        self.image.save(buffer, format="PNG", compress_level=1)
+        with _ENCODING:
+            self.image.save(buffer, format="PNG", compress_level=1)
         return buffer.getvalue()
 
 
@@ -69,6 +74,32 @@ def final_pixels(
         ImageLimitError: too many images, or one over a limit.
         ImageError: any other reason of `load_image`; the message says which image it was.
     """
+    check_sources(sources, settings)
+    finals = []
+    for position, source in enumerate(sources, start=1):
+        try:
+            finals.append(final_image(source, limits, settings))
+        except ImageError as error:
+            raise with_position(error, position, len(sources)) from error
+    return tuple(finals)
+
+
+def final_image(source: ImageSource, limits: PixelLimits, settings: ImageSettings) -> FinalImage:
+    """One image, loaded and brought to its final size. Raises `ImageError`, as `load_image`."""
+    image = load_image(source, settings)
+    size = limits.fit(*image.size)
+    if size != image.size:
+        image = image.resize(size, Image.Resampling.BICUBIC)
+    return FinalImage(image)
+
+
+def with_position(error: ImageError, position: int, count: int) -> ImageError:
+    """The same error, which also says the how-manieth image it was, counted from 1."""
+    return type(error)(f"image {position} of {count}: {error}")
+
+
+def check_sources(sources: Sequence[ImageSource], settings: ImageSettings) -> None:
+    """See that there are images, and not too many. Raises `ImageError`."""
     if isinstance(sources, str | bytes | os.PathLike | Image.Image):
         raise ImageSourceError(f"images are a list, not one {type(sources).__name__}: put it in []")
     if not sources:
@@ -78,14 +109,3 @@ def final_pixels(
             f"{len(sources)} images are more than max_images = {settings.max_images}: "
             "leave some out, or raise max_images"
         )
-    finals = []
-    for position, source in enumerate(sources, start=1):
-        try:
-            image = load_image(source, settings)
-        except ImageError as error:
-            raise type(error)(f"image {position} of {len(sources)}: {error}") from error
-        size = limits.fit(*image.size)
-        if size != image.size:
-            image = image.resize(size, Image.Resampling.BICUBIC)
-        finals.append(FinalImage(image))
-    return tuple(finals)

@@ -36,7 +36,7 @@ ANY_HOST = "*"
 _PORTS = {"http": 80, "https": 443}
 # Parsers disagree about a backslash, a space or a control character in a URL, and a host that one
 # parser checks is then not the host that another one connects to.
-_AMBIGUOUS = re.compile(r"[\x00-\x20\x7f\\]")
+_AMBIGUOUS = re.compile(r"[\x00-\x20\x7f\\\ud800-\udfff]")
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f.]*:[0-9a-f:.]*")
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -87,14 +87,20 @@ def read_data_url(url: str) -> bytes:
     """The bytes in a `data:` URL, in base64 or percent-encoded. Its media type is not looked at.
 
     Raises:
-        ImageFormatError: it has no comma, or its base64 is broken.
+        ImageFormatError: it has no comma, its base64 is broken, or it is no text.
     """
     header, comma, payload = url.partition(",")
     if not comma:
         raise ImageFormatError(
             f"data URL ({len(url):,} characters) has no comma: write data:image/png;base64,..."
         )
-    data = unquote_to_bytes(payload)
+    try:
+        data = unquote_to_bytes(payload)
+    except UnicodeEncodeError as error:
+        raise ImageFormatError(
+            f"data URL ({len(url):,} characters) holds half a surrogate pair, which is no text: "
+            "encode the file's bytes with base64.b64encode"
+        ) from error
     if not header.lower().endswith(";base64"):
         return data
     data = b"".join(data.split()).rstrip(b"=")
@@ -137,7 +143,7 @@ def fetch_image_bytes(
             body, location = _get_from_any(target, addresses, deadline, max_bytes)
             if location is None:
                 return body
-            url = urljoin(url, location)
+            url = _redirected(url, location)
     except TimeoutError as error:
         raise MissingImageError(
             f"{describe_url(url)} did not arrive within {timeout:g} s: raise url_timeout, or "
@@ -148,11 +154,21 @@ def fetch_image_bytes(
     )
 
 
+def _redirected(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise ImageSourceError(
+            f"{describe_url(url)} is redirected to what is no URL: give the final URL"
+        ) from error
+
+
 def _checked_target(url: str, hosts: Sequence[str]) -> _Target:
     name = describe_url(url)
     if _AMBIGUOUS.search(url):
         raise ImageSourceError(
-            f"{name} has a backslash, a space or a control character: percent-encode it"
+            f"{name} has a backslash, a space, a control character or half a surrogate pair: "
+            "percent-encode it"
         )
     try:
         parts = urlsplit(url)

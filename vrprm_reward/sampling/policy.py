@@ -5,11 +5,12 @@ import functools
 import random
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import httpx2
 
+from vrprm_reward.connections import bearer_token, proxies_of_the_environment
 from vrprm_reward.engines.openai.answers import raise_if_broken_off, unknown_end
 from vrprm_reward.engines.openai.errors import ServerAnswerError
 from vrprm_reward.engines.openai.http import PassingFailure, call
@@ -68,7 +69,7 @@ class OpenAIPolicySettings:
     model: str
     """Its name on the server."""
 
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     system: str | None = None
     """System prompt, if the policy is to have one."""
 
@@ -99,6 +100,9 @@ class OpenAIPolicy:
     Args:
         settings: server, model, sampling.
         images: from where images may come.
+
+    Raises:
+        InputError: the API key is not printable ASCII.
     """
 
     def __init__(
@@ -106,6 +110,7 @@ class OpenAIPolicy:
     ) -> None:
         self._settings = settings
         self._images = images
+        self._key = bearer_token(settings.api_key, "the policy's API key")
 
     @property
     def identity(self) -> str:
@@ -166,10 +171,10 @@ class OpenAIPolicy:
 
     async def _ask(self, body: dict[str, Any]) -> dict[str, Any]:
         s = self._settings
-        headers = {} if s.api_key is None else {"Authorization": f"Bearer {s.api_key}"}
-        async with httpx2.AsyncClient(
-            timeout=s.timeout, headers=headers, verify=_certificates()
-        ) as client:
+        headers = {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
+        with proxies_of_the_environment():
+            opened = httpx2.AsyncClient(timeout=s.timeout, headers=headers, verify=_certificates())
+        async with opened as client:
             for attempt in range(1, s.attempts + 1):
                 try:
                     answer = await call(
@@ -180,8 +185,8 @@ class OpenAIPolicy:
                 except PassingFailure as failure:
                     if attempt == s.attempts:
                         raise failure.final(attempt) from failure
-                    pause = failure.wait if failure.wait is not None else 2.0 ** (attempt - 1)
-                    await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                    pause = 2.0 ** (attempt - 1) * random.uniform(0.5, 1.0)
+                    await asyncio.sleep(max(pause, failure.wait or 0.0))
         raise InputError(f"attempts = {s.attempts} is less than 1")
 
     def _read(self, choice: Any, tokens: int) -> Continuation:

@@ -20,7 +20,8 @@ from vrprm_reward.errors import (
     ResponseError,
     VRPRMError,
 )
-from vrprm_reward.images import FinalImage, ImageSettings, final_pixels
+from vrprm_reward.images import FinalImage, ImageSettings
+from vrprm_reward.images.shared import SharedPixels
 from vrprm_reward.scoring.draft import drafted_verdicts
 from vrprm_reward.scoring.finished import FinishedScores, score_key
 from vrprm_reward.scoring.frames import FRAMES, think_prompt
@@ -31,7 +32,15 @@ from vrprm_reward.scoring.schedule import Schedule, Schedules, at_once, fixed_po
 from vrprm_reward.scoring.too_long import raise_if_cut_by_context, told_apart
 from vrprm_reward.scoring.untrusted import Neutraliser, ShownText
 from vrprm_reward.steps import Splitter, StepSettings, split_steps, split_with
-from vrprm_reward.types import ProcessScore, Rollout, Status, Step, Usage, checked_rollouts
+from vrprm_reward.types import (
+    ProcessScore,
+    Rollout,
+    Status,
+    Step,
+    Usage,
+    check_is_text,
+    checked_rollouts,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -94,6 +103,7 @@ class VRPRMScorer:
             InputError: something in `rollouts` is no `Rollout`.
             CheckpointError: the model cannot be loaded. Trouble with single rollouts is never
                 raised: they come back unscored with a reason.
+            EngineClosedError: `close` was called meanwhile.
         """
         return self._loop.run(self.ascore(rollouts))
 
@@ -104,13 +114,14 @@ class VRPRMScorer:
         keys = [_content_key(rollout) for rollout in rollouts]
         distinct = dict(zip(keys, rollouts, strict=True))
         found: dict[str, ProcessScore] = {}
+        pixels = SharedPixels(self.profile.pixels, self._images)
         if engine.deterministic:
             for wave in batched(distinct.items(), MAX_ROLLOUTS_IN_FLIGHT):
                 shares = {key: object() for key, _ in wave}
                 for share in shares.values():
                     engine.expect(share)
                 await _all(
-                    self._score_into(found, key, engine, rollout, shares[key], len(wave))
+                    self._score_into(found, key, engine, rollout, pixels, shares[key], len(wave))
                     for key, rollout in wave
                 )
         else:
@@ -121,13 +132,13 @@ class VRPRMScorer:
                 async with places:
                     share = object()
                     engine.expect(share)
-                    await self._score_into(found, key, engine, rollout, share, at_work)
+                    await self._score_into(found, key, engine, rollout, pixels, share, at_work)
 
             await _all(in_place(key, rollout) for key, rollout in distinct.items())
         return [found[key] for key in keys]
 
     def close(self) -> None:
-        """Free the engine. Scoring again loads it again."""
+        """Free the engine, and end calls of `score` under way. Scoring again loads it again."""
         with self._engine_lock:
             engine, self._engine = self._engine, None
         if engine is not None:
@@ -150,6 +161,7 @@ class VRPRMScorer:
         key: str,
         engine: Engine,
         rollout: Rollout,
+        pixels: SharedPixels,
         share: object,
         at_work: int,
     ) -> None:
@@ -157,7 +169,7 @@ class VRPRMScorer:
         steps: tuple[Step, ...] = ()
         try:
             steps = await asyncio.to_thread(self._split, rollout)
-            found[key] = await self._score_steps(engine, rollout, steps, share, at_work)
+            found[key] = await self._score_steps(engine, rollout, steps, pixels, share, at_work)
         except ResponseError as error:
             found[key] = _unscored("unscored_response", error.reason, error, steps)
         except PromptTooLongError as error:
@@ -189,19 +201,17 @@ class VRPRMScorer:
         engine: Engine,
         rollout: Rollout,
         steps: tuple[Step, ...],
+        pixels: SharedPixels,
         share: object,
         at_work: int,
     ) -> ProcessScore:
         profile = self.profile
-        problem = rollout.problem
         safe = self._shown(engine)
-        pictures = await asyncio.to_thread(
-            final_pixels, problem.images, profile.pixels, self._images
-        )
+        pictures = await pixels.of(rollout.problem.images)
         key = score_key(engine.identity, profile, rollout, steps, pictures)
         kept = self._finished.get(key)
         if kept is not None:
-            return kept
+            return kept.model_copy(update={"usage": Usage()})
         case = await asyncio.to_thread(self._safe_case, safe, rollout, steps, pictures)
         thought, usage = await self._think(engine, case, safe, share)
         shown_thought = replace(thought, text=safe.text(thought.text))
@@ -281,12 +291,7 @@ class VRPRMScorer:
         return thought, usage
 
     def _split(self, rollout: Rollout) -> tuple[Step, ...]:
-        if any("\ud800" <= c <= "\udfff" for c in rollout.response):
-            raise ResponseError(
-                "the response holds half a surrogate pair, which is no text: decode the policy's "
-                "tokens with errors='replace'",
-                code="response_not_text",
-            )
+        check_is_text(rollout.response)
         if rollout.steps is not None:
             steps = rollout.steps
         elif isinstance(self._steps, StepSettings):

@@ -2,8 +2,9 @@
 
 A request first gets a *place* (its body is read only then), then its rollouts get a *turn* with
 the reward model, first come first served. Requests with the same content share one job. A job
-belongs to no connection: it goes on when its client is cut off, so that a retry can join it, but
-it is dropped if at its turn nobody waits for it.
+belongs to no connection: it goes on when its client is cut off, so that a retry can join it. The
+bytes of the body are the job's until it ends. One that nobody waits for is dropped at its turn, or
+before it, when no retry has come for a while.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from vrprm_reward.server.metrics import Metrics
@@ -23,6 +25,14 @@ _log = logging.getLogger(__name__)
 
 Route = Literal["score", "get_reward"]
 Work = Callable[[], Awaitable[list[ProcessScore]]]
+
+_GRACE = 30.0
+"""Seconds for which a job that waits for its turn is kept although nobody waits for it. Clients
+pause for less between two attempts."""
+
+
+_Ticket = tuple[asyncio.Future[None], int]
+"""Set when the turn has come, and the number of rollouts."""
 
 
 class FullError(Exception):
@@ -42,11 +52,34 @@ class GoneError(Exception):
 
 
 @dataclass
+class Place:
+    """What one request takes up inside."""
+
+    route: Route
+    size: int
+    """Bytes of its body; 0 once they are a job's."""
+
+
+@dataclass
 class Job:
     """Rollouts on their way to scores, and how many requests wait for them."""
 
+    size: int
+    """Bytes of the body that it came from."""
+
+    drop: Callable[["Job"], None]
+    """Called when it was left alone for too long."""
+
     task: asyncio.Task[list[ProcessScore]] = field(init=False)
     waiters: int = 0
+    begun: bool = False
+    """Whether its turn has come."""
+
+    counted: bool = False
+    """Whether its rollouts are in the metrics: once, however many requests it answers."""
+
+    alone: asyncio.TimerHandle | None = None
+    """Runs while nobody waits."""
 
     async def result(
         self, *, deadline: float, gone: Callable[[], Awaitable[None]]
@@ -63,6 +96,7 @@ class Job:
             DrainingError: the job was given up because the server goes down.
         """
         self.waiters += 1
+        self.end_grace()
         watch = asyncio.ensure_future(gone())
         try:
             await asyncio.wait(
@@ -78,6 +112,15 @@ class Job:
         finally:
             self.waiters -= 1
             watch.cancel()
+            if not self.waiters and not self.task.done():
+                loop = asyncio.get_running_loop()
+                self.alone = loop.call_later(_GRACE, self.drop, self)
+
+    def end_grace(self) -> None:
+        """Somebody waits again, or the job has ended."""
+        if self.alone is not None:
+            self.alone.cancel()
+            self.alone = None
 
 
 class Admission:
@@ -95,7 +138,7 @@ class Admission:
         self._held_bytes = 0
         self._lobby: deque[tuple[asyncio.Future[None], Route, int]] = deque()
         self._jobs: dict[bytes, Job] = {}
-        self._turns: deque[tuple[asyncio.Future[None], int]] = deque()
+        self._turns: deque[_Ticket] = deque()
         self._running = 0
         self._empty = asyncio.Event()
         self._empty.set()
@@ -103,7 +146,7 @@ class Admission:
     @contextlib.asynccontextmanager
     async def place(
         self, route: Route, size: int, *, deadline: float | None = None
-    ) -> AsyncIterator[None]:
+    ) -> AsyncIterator[Place]:
         """A place inside, for the block.
 
         Args:
@@ -124,23 +167,26 @@ class Admission:
             raise FullError
         else:
             await self._wait_in_lobby(route, size, deadline)
+        place = Place(route, size)
         try:
-            yield
+            yield place
         finally:
-            self._leave(route, size)
+            self._leave(route, place.size)
 
-    def job(self, key: bytes, weight: int, work: Work) -> Job:
+    def job(self, key: bytes, weight: int, work: Work, place: Place) -> Job:
         """The job with this content, begun now unless it is in work already.
 
         Args:
             key: equal for equal content.
             weight: number of rollouts.
             work: computes the scores; called at the job's turn.
+            place: of the request; a new job takes over its bytes.
         """
         if (job := self._jobs.get(key)) is not None:
             self._metrics.joined.inc()
             return job
-        job = self._jobs[key] = Job()
+        job = self._jobs[key] = Job(place.size, partial(self._drop, key))
+        place.size = 0
         job.task = asyncio.create_task(self._run(key, job, weight, work))
         return job
 
@@ -183,6 +229,12 @@ class Admission:
 
     def _leave(self, route: Route, size: int) -> None:
         self._held[route] -= 1
+        self._release(size)
+        if not self._held.total():
+            self._empty.set()
+        self._show()
+
+    def _release(self, size: int) -> None:
         self._held_bytes -= size
         while self._lobby:
             ticket, waiting_route, waiting_size = self._lobby[0]
@@ -192,8 +244,6 @@ class Admission:
                 self._enter(waiting_route, waiting_size)
                 ticket.set_result(None)
             self._lobby.popleft()
-        if not self._held.total():
-            self._empty.set()
         self._show()
 
     async def _wait_in_lobby(self, route: Route, size: int, deadline: float) -> None:
@@ -224,6 +274,7 @@ class Admission:
             finally:
                 self._metrics.waiting.dec(weight)
             try:
+                job.begun = True
                 self._metrics.queue_seconds.observe(time.monotonic() - started)
                 if not job.waiters:
                     self._metrics.abandoned.inc()
@@ -232,19 +283,34 @@ class Admission:
             finally:
                 self._end_turn(weight)
         finally:
+            job.end_grace()
+            self._release(job.size)
+            if self._jobs.get(key) is job:
+                del self._jobs[key]
+
+    def _drop(self, key: bytes, job: Job) -> None:
+        """Give up a job that nobody has waited for during the time of grace."""
+        if not job.begun and not job.task.done():
+            # At once, so that an equal request begins a new one instead of joining the end of this.
             del self._jobs[key]
+            self._metrics.abandoned.inc()
+            job.task.cancel()
 
     async def _turn(self, weight: int) -> None:
         if not self._turns and self._may_run(weight):
             self._begin(weight)
             return
         ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._turns.append((ticket, weight))
+        entry = (ticket, weight)
+        self._turns.append(entry)
         try:
             await ticket
         except BaseException:
             if ticket.done() and not ticket.cancelled():
                 self._end_turn(weight)
+            else:
+                self._turns.remove(entry)
+                self._hand_out_turns()
             raise
 
     def _may_run(self, weight: int) -> bool:
@@ -257,6 +323,9 @@ class Admission:
     def _end_turn(self, weight: int) -> None:
         self._running -= weight
         self._metrics.running.set(self._running)
+        self._hand_out_turns()
+
+    def _hand_out_turns(self) -> None:
         while self._turns:
             ticket, waiting = self._turns[0]
             if not ticket.done():

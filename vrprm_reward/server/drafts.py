@@ -188,6 +188,13 @@ async def _scores(reward: ProcessReward, rollouts: Sequence[Rollout]) -> Sequenc
         scores = await reward.ascore(rollouts)
         if len(scores) != len(rollouts):
             raise RuntimeError(f"{len(rollouts)} rollouts were answered by {len(scores)} scores")
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # Nobody here gave the work up: it came out of the reward.
+        _log.exception("scoring %d rollouts was cancelled from within", len(rollouts))
+        return [unscored("unexpected", "the reward was cancelled from within")] * len(rollouts)
     except Exception as error:  # noqa: BLE001  one request must not lose its neighbours
         _log.exception("scoring %d rollouts failed", len(rollouts))
         code = error.code if isinstance(error, VRPRMError) else "unexpected"
@@ -209,6 +216,9 @@ async def _read_images(
             return encoded_image(reference, settings).data
         except ImageError as error:
             return error
+        except Exception:  # noqa: BLE001  one image must not lose the others
+            _log.exception("an image could not be read")
+            return ImageError("it could not be read; see the server's log")
 
     found = await asyncio.gather(*(loop.run_in_executor(threads, read, r) for r in references))
     return dict(zip(references, found, strict=True))

@@ -58,7 +58,7 @@ class Metrics:
         )
         self.abandoned = Counter(
             "vrprm_abandoned_requests",
-            "Requests dropped at their turn because no client waited any more.",
+            "Requests dropped because no client waited any more.",
             registry=own,
         )
         self.rollouts = Counter("vrprm_rollouts", "Rollouts by outcome.", ["status"], registry=own)
@@ -70,13 +70,17 @@ class Metrics:
         for status in ("scored", "unscored_ours", "unscored_response"):
             self.rollouts.labels(status)
 
-    def count_scores(self, scores: Iterable[ProcessScore]) -> None:
-        """Add up what the reward model found."""
+    def count_work(self, scores: Iterable[ProcessScore]) -> None:
+        """Add up what the reward model did."""
         for score in scores:
-            self.rollouts.labels(score.status).inc()
             self.steps.inc(len(score.p_correct))
             self.tokens.labels("prompt").inc(score.usage.prompt_tokens)
             self.tokens.labels("generated").inc(score.usage.generated_tokens)
+
+    def count_outcomes(self, scores: Iterable[ProcessScore]) -> None:
+        """Add up what clients were told of their rollouts."""
+        for score in scores:
+            self.rollouts.labels(score.status).inc()
             if score.reason is not None:
                 self.unscored.labels(self._known(score.reason)).inc()
 

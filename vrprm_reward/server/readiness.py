@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import itertools
 import logging
 import time
 
@@ -34,12 +35,19 @@ class Readiness:
         self._answered = float("-inf")
         self._failed = False
         self._canary: asyncio.Task[None] | None = None
+        self._numbers = itertools.count(1)
 
     def saw(self, score: ProcessScore) -> None:
-        """Take note of a score that the model gave."""
-        if score.status != "unscored_ours":
-            self._answered = time.monotonic()
-            self._failed = False
+        """Take note of a score, if it took the model to give it.
+
+        An empty response and a kept score are answered by a model that is long gone.
+        """
+        if score.scored and score.usage.requests > 0:
+            self._model_answered()
+
+    def _model_answered(self) -> None:
+        self._answered = time.monotonic()
+        self._failed = False
 
     async def is_ready(self) -> bool:
         """Whether the model answers. Takes at most about 5 seconds."""
@@ -59,21 +67,25 @@ class Readiness:
 
     async def _ask(self) -> None:
         try:
-            (score,) = await self._reward.ascore([_canary()])
+            (score,) = await self._reward.ascore([_canary(next(self._numbers))])
         except Exception:  # noqa: BLE001  whatever a model may raise
             _log.exception("the model did not score the canary")
             self._failed = True
             return
-        self._failed = score.status == "unscored_ours"
-        if self._failed:
+        if score.status == "unscored_ours":
             _log.error("the model did not score the canary: %s: %s", score.reason, score.detail)
-        self.saw(score)
+            self._failed = True
+        else:
+            self._model_answered()
 
 
-def _canary() -> Rollout:
+def _canary(number: int) -> Rollout:
+    """A rollout that was never scored before."""
     file = io.BytesIO()
     picture = Image.new("RGB", (64, 64), "white")
     picture.paste("red", (16, 16, 48, 48))
     picture.save(file, "PNG")
-    problem = Problem(question="What colour is the square?", images=(file.getvalue(),))
+    problem = Problem(
+        question=f"Look {number}: what colour is the square?", images=(file.getvalue(),)
+    )
     return Rollout(problem=problem, response="The square is red.")

@@ -62,7 +62,8 @@ def run_server(
         _allow_connections(settings.queue + settings.reward_queue)
         server.run(sockets=[listening])
     close = getattr(reward, "close", None)
-    if callable(close):
+    # A model that is still loading cannot be closed before it is loaded.
+    if callable(close) and not server.loading:
         close()
     if server.watchdog is not None:
         server.watchdog.cancel()
@@ -110,6 +111,11 @@ class _Server(uvicorn.Server):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
         self._signals = 0
+
+    @property
+    def loading(self) -> bool:
+        """Whether the model is being loaded."""
+        return bool(self._service.loading)
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn has it."""

@@ -139,7 +139,10 @@ def _token_in_query(query: bytes) -> bytes | None:
     except ValueError:
         return None
     found = [value for name, value in pairs if name == "token"]
-    return found[0].encode("utf-8", "replace") if len(found) == 1 else None
+    if len(found) != 1:
+        return None
+    # As in a form, a plus was read as a space, and no token has one.
+    return found[0].replace(" ", "+").encode("utf-8", "replace")
 
 
 def _unauthorized() -> Refusal:

@@ -26,7 +26,7 @@ from vrprm_reward.server.admission import (
     FullError,
     GoneError,
     LateError,
-    Route,
+    Place,
 )
 from vrprm_reward.server.drafts import Draft, draft_items, score_drafts, unscored
 from vrprm_reward.server.metrics import Metrics
@@ -54,11 +54,12 @@ _NOT_YET = (ServerUnreachableError, ServerTimeoutError, ServerFailedError)
 _BETWEEN_TRIES = 1.0
 """Seconds between two rounds of attempts to reach model servers."""
 
-_READERS = 16
-"""Threads that parse requests and read images; apart from those of the reward model."""
+_PARSERS, _READERS = 16, 16
+"""Threads that parse requests, and threads that read images: apart, because images may come from a
+slow disk or host; and apart from those of the reward model."""
 
 _LAST_SECONDS = 5.0
-"""For reading the body of a request to `/get_reward` whose time is over."""
+"""For reading and parsing a request to `/get_reward` whose time is over."""
 
 
 class Service:
@@ -74,8 +75,12 @@ class Service:
         self.metrics = Metrics()
         self.admission = Admission(settings, self.metrics)
         self.readiness = Readiness(reward, fresh_seconds=settings.ready_seconds)
+        self.loading = False
+        """Whether a thread is loading the model, which may hold what closing the model needs."""
+
         self._reward = reward
-        self._threads = ThreadPoolExecutor(_READERS, thread_name_prefix="vrprm-read")
+        self._parsers = ThreadPoolExecutor(_PARSERS, thread_name_prefix="vrprm-parse")
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="vrprm-read")
 
     async def load(self) -> None:
         """Load the model now, if it is one that loads on first use.
@@ -98,9 +103,11 @@ class Service:
                 _load(self._reward, self.settings.upstream_seconds)
             except Exception as error:  # noqa: BLE001  whatever a model may raise
                 failure = error
+            self.loading = False
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody asks any more
                 loop.call_soon_threadsafe(tell, failure)
 
+        self.loading = True
         # A daemon, so that a server that is told to end while it loads can end.
         threading.Thread(target=load, name="vrprm-load", daemon=True).start()
         await loaded
@@ -110,7 +117,8 @@ class Service:
         """Finish what was let in, then free the threads."""
         await self.admission.drain(self.settings.drain_seconds)
         await self.readiness.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._parsers, self._readers):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     async def score(self, request: Request) -> ScoreResponse:
         """`POST /v1/score`.
@@ -123,10 +131,10 @@ class Service:
         deadline = request.scope["vrprm_arrived"] + limits.score_seconds
         size = announced_size(request, limits.max_body_bytes)
         try:
-            async with self.admission.place("score", size):
+            async with self.admission.place("score", size) as place:
                 body = await self._body(request)
-                asked, drafts = await self._in_thread(lambda: self._parse_score(body))
-                scores = await self._scores(request, "score", body, drafts, deadline)
+                asked, drafts = await self._in_thread(lambda: self._parse_score(body), deadline)
+                scores = await self._scores(request, place, body, drafts, deadline)
         except FullError:
             raise self._unavailable("queue_full", "the queue is full: try again soon") from None
         except DrainingError:
@@ -149,7 +157,8 @@ class Service:
         """`POST /get_reward`. Waits where `score` refuses, and answers in time in any case.
 
         Raises:
-            Refusal: 4xx for what is wrong with the request; 503 when the server goes down.
+            Refusal: 4xx for what is wrong with the request; 503 when the server goes down, or has
+                no time to look at the request.
         """
         limits = self.settings
         if limits.unscored_reward is None:
@@ -162,25 +171,32 @@ class Service:
         deadline = request.scope["vrprm_arrived"] + limits.reward_seconds
         size = announced_size(request, limits.max_body_bytes)
         try:
-            async with self.admission.place("get_reward", size, deadline=deadline):
-                body = await self._body(request)
-                drafts = await self._in_thread(lambda: self._parse_reward(body))
+            async with self.admission.place("get_reward", size, deadline=deadline) as place:
+                drafts, body = await self._reward_drafts(request, deadline)
                 try:
-                    scores = await self._scores(request, "get_reward", body, drafts, deadline)
+                    scores = await self._scores(request, place, body, drafts, deadline)
                 except (LateError, DrainingError):
                     scores = self._too_late(len(drafts))
         except FullError:
-            body = await self._body(request, at_most=_LAST_SECONDS)
-            drafts = await self._in_thread(lambda: self._parse_reward(body))
+            drafts, _ = await self._reward_drafts(request, deadline)
             scores = self._too_late(len(drafts))
         except DrainingError:
             raise self._unavailable("draining", "this server is going down") from None
         return reward_answer(scores, limits.unscored_reward)
 
+    async def _reward_drafts(self, request: Request, deadline: float) -> tuple[list[Draft], bytes]:
+        """Drafts, and the body that they came from. They are needed for any answer."""
+        latest = max(deadline, time.monotonic() + _LAST_SECONDS)
+        body = await self._body(request, at_most=latest - time.monotonic())
+        try:
+            return await self._in_thread(lambda: self._parse_reward(body), latest), body
+        except LateError:
+            raise self._unavailable("late", "there was no time to look at the request") from None
+
     async def _scores(
         self,
         request: Request,
-        route: Route,
+        place: Place,
         body: bytes,
         drafts: Sequence[Draft],
         deadline: float,
@@ -188,12 +204,17 @@ class Service:
         self.metrics.batch.observe(len(drafts))
         if not drafts:
             return []
-        key = await self._in_thread(lambda: hashlib.sha256(route.encode() + b"\0" + body).digest())
-        job = self.admission.job(key, len(drafts), lambda: self._work(drafts))
+        named = place.route.encode() + b"\0"
+        key = await self._in_thread(lambda: hashlib.sha256(named + body).digest(), deadline)
+        job = self.admission.job(key, len(drafts), lambda: self._work(drafts), place)
         try:
-            return await job.result(deadline=deadline, gone=lambda: until_gone(request))
+            scores = await job.result(deadline=deadline, gone=lambda: until_gone(request))
         except GoneError:
             raise Refusal(400, "cut_off", "the connection ended before the answer") from None
+        if not job.counted:
+            job.counted = True
+            self.metrics.count_outcomes(scores)
+        return scores
 
     async def _work(self, drafts: Sequence[Draft]) -> list[ProcessScore]:
         await self.readiness.loaded.wait()
@@ -202,10 +223,10 @@ class Service:
                 self._reward,
                 drafts,
                 self.settings.images,
-                threads=self._threads,
+                threads=self._readers,
                 count_images=self.metrics.images.inc,
             )
-        self.metrics.count_scores(scores)
+        self.metrics.count_work(scores)
         for score in scores:
             self.readiness.saw(score)
         return scores
@@ -229,7 +250,7 @@ class Service:
 
     def _too_late(self, rollouts: int) -> list[ProcessScore]:
         scores = [unscored("server_timeout", "not scored in time")] * rollouts
-        self.metrics.count_scores(scores)
+        self.metrics.count_outcomes(scores)
         return scores
 
     def _unavailable(self, code: str, message: str) -> Refusal:
@@ -240,8 +261,13 @@ class Service:
         seconds = min(limits.body_seconds, at_most)
         return await read_body(request, limit=limits.max_body_bytes, seconds=seconds)
 
-    async def _in_thread(self, function: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+    async def _in_thread(self, function: Callable[[], T], deadline: float) -> T:
+        """Raises `LateError` when it is not done by the deadline."""
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                return await asyncio.get_running_loop().run_in_executor(self._parsers, function)
+        except TimeoutError:
+            raise LateError from None
 
 
 def _load(reward: ProcessReward, seconds: float) -> None:

@@ -150,8 +150,7 @@ def _verdicts(choice: Mapping[str, Any], route: Route, server: str) -> tuple[flo
         raise ignored(server, f"it answered {(chosen if text in VERDICTS else text)!r}")
     missing = [word for word in VERDICTS if found.get(word, _IMPOSSIBLE) <= _IMPOSSIBLE]
     if missing:
-        listed = ", ".join(repr(token) for token in list(found)[:8]) or "no token at all"
-        raise no_logprobs(server, f'of "{missing[0]}" (it listed {listed})')
+        raise _without(missing[0], found, server)
     return found["0"], found["1"]
 
 
@@ -169,6 +168,18 @@ def no_logprobs(server: str, what: str) -> LogprobsMissingError:
     return LogprobsMissingError(
         f"{server} gave no log-probability {what}: allow log-probabilities of at least 5 tokens "
         "there (vLLM: --max-logprobs 20), and take away any proxy that drops them"
+    )
+
+
+def _without(verdict: str, found: Mapping[str, float], server: str) -> LogprobsMissingError:
+    """The error for a verdict that is not among the tokens that were listed."""
+    listed = ", ".join(repr(token) for token in list(found)[:8]) or "no token at all"
+    if len(found) < 2:
+        return no_logprobs(server, f'of "{verdict}" (it listed {listed})')
+    return LogprobsMissingError(
+        f'{server} gave no log-probability of "{verdict}", which is not among the {len(found)} '
+        f"tokens that it listed ({listed}): let it list the likeliest of those that the constraint "
+        "leaves (vLLM: --logprobs-mode processed_logprobs)"
     )
 
 

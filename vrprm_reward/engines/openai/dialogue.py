@@ -48,6 +48,7 @@ class Dialogue:
         """The served model's id, of a server whose model and template are right."""
         async with server.checking:
             server.raise_if_unusable()
+            server.forget_after_silence()
             if server.model is None:
                 server.raise_if_resting()
                 ask = self._asker(server)

@@ -126,6 +126,7 @@ class OpenAIEngine:
         Raises:
             ServerError: no server can be reached, or one must not be used (its template, its
                 constraint, its model).
+            InputError: the environment names a proxy that cannot be used.
         """
         checks = self._submit(self._connect())
         try:
@@ -185,9 +186,7 @@ class OpenAIEngine:
             if self._closed:
                 return
             self._closed = True
-            if self._fleet is not None and self._process == os.getpid():
-                self._loop.run(_wind_up(self._fleet))
-            self._loop.close()
+            self._loop.close(None if self._fleet is None else self._fleet.close())
 
     async def _joins(self, share: Hashable) -> bool:
         """Whether judgements asked for at once are one request; found out with the first."""
@@ -268,12 +267,3 @@ async def _encode_images(prompt: Prompt) -> None:
     """Make the PNG files in a thread; they are kept."""
     for image in prompt.images:
         await asyncio.to_thread(image.png)
-
-
-async def _wind_up(fleet: Fleet) -> None:
-    """Cancel what is under way and close the connections."""
-    rest = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in rest:
-        task.cancel()
-    await asyncio.gather(*rest, return_exceptions=True)
-    await fleet.close()

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx2
 
+from vrprm_reward.connections import through_proxy
 from vrprm_reward.engines.openai.errors import (
     ServerAnswerError,
     ServerError,
@@ -16,6 +17,9 @@ from vrprm_reward.engines.openai.errors import (
 )
 from vrprm_reward.engines.openai.wire import Json
 
+_LONGEST_WAIT = 60.0
+"""Seconds for which a server is left alone at most, whatever it asks for."""
+
 
 class PassingFailure(Exception):  # noqa: N818  not an error until attempts run out
     """An attempt that failed in a way that another attempt may not.
@@ -23,7 +27,7 @@ class PassingFailure(Exception):  # noqa: N818  not an error until attempts run 
     Args:
         what: what happened, for a person.
         kind: `connection`, `timeout`, `status` or `answer`.
-        wait: seconds that the server asked to be left alone, if it did.
+        wait: seconds that the server asked to be left alone, at most 60, if it did.
     """
 
     def __init__(self, what: str, *, kind: str, wait: float | None = None) -> None:
@@ -57,14 +61,20 @@ async def call(
         PassingFailure: connection errors, 408, 429, 5xx, or a body that is not JSON (it may
             have been cut off).
         ServerRefusedError: any other status but success.
+        ServerError: the settings make no valid request.
         ServerAnswerError: JSON that is no object.
     """
     try:
         response = await client.request(method, url, json=body)
+    except httpx2.LocalProtocolError:
+        # Its text shows the header that cannot be sent.
+        raise ServerError(
+            f"no valid request to {server} can be made: check the API key and the URL"
+        ) from None
     except (httpx2.TransportError, httpx2.DecodingError) as error:
         words = str(error) or type(error).__name__
         raise PassingFailure(
-            f"the connection to {server} failed ({words})", kind="connection"
+            f"the connection to {server}{through_proxy(url)} failed ({words})", kind="connection"
         ) from error
     status = response.status_code
     if status in (408, 429) or status >= 500:
@@ -112,7 +122,7 @@ def _words(response: httpx2.Response, most: int = 300) -> str:
 
 
 def _retry_after(value: str | None) -> float | None:
-    """Seconds of a Retry-After header, which holds seconds or a date."""
+    """Seconds of a Retry-After header, which holds seconds or a date, up to a limit."""
     if value is None:
         return None
     try:
@@ -120,6 +130,6 @@ def _retry_after(value: str | None) -> float | None:
     except ValueError:
         try:
             seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             return None
-    return max(0.0, seconds) if seconds < float("inf") else None
+    return min(max(0.0, seconds), _LONGEST_WAIT) if seconds < float("inf") else None

@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass, field
 
+from vrprm_reward.connections import bearer_token
+
 QWEN_VL_ADDED_TOKENS = frozenset(
     {
         "<|endoftext|>", "<|im_start|>", "<|im_end|>",
@@ -26,7 +28,8 @@ class OpenAIOptions:
     """Model id; `auto`: the first one that a server lists. All servers must serve the same."""
 
     api_key: str | None = field(default=None, repr=False)
-    """Sent as a bearer token."""
+    """Sent as a bearer token, without the blanks and line breaks around it; an empty one is none.
+    `InputError` where it is not printable ASCII."""
 
     max_in_flight: int = 64
     """Most requests at one server at one time; further ones wait here."""
@@ -49,7 +52,7 @@ class OpenAIOptions:
     and up to half of it is taken off at random."""
 
     longest_pause: float = 30.0
-    """Longest pause between two attempts, unless the server asks for a longer one."""
+    """Longest pause between two attempts, unless the server asks for a longer one, up to 60 s."""
 
     check_template: bool = True
     """Whether a server's conversation template is compared with the profile's when connecting."""
@@ -62,6 +65,7 @@ class OpenAIOptions:
     """Reserved strings of the served model's tokenizer, which is not here to be asked."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "api_key", bearer_token(self.api_key, "the API key"))
         for name in ("max_in_flight", "max_attempts"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")

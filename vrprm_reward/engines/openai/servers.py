@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from vrprm_reward.connections import proxies_of_the_environment
 from vrprm_reward.engines.openai import http
 from vrprm_reward.engines.openai.errors import (
     ServerError,
@@ -31,6 +32,10 @@ _KEEP_ALIVE = 2.0
 """Seconds that an unused connection is kept; servers close theirs after 5."""
 
 _IMAGES_REMEMBERED = 4096
+_SILENCE = 10.0
+"""Seconds without any answer after which a server may be another process than before: no model is
+restarted in less, and an unused connection does not show it."""
+
 _RECHECK = 30.0
 """Seconds after which a server that was found unusable is checked again."""
 
@@ -49,6 +54,9 @@ class Server:
 
     failures: Counter[str] = field(default_factory=Counter)
     """Failed attempts by kind: `connection`, `timeout`, `status`, `answer`."""
+
+    answered: float = 0.0
+    """Loop time of its last successful answer."""
 
     lost: int = 0
     """Failed connections in a row."""
@@ -129,6 +137,11 @@ class Server:
         while len(self.images) > _IMAGES_REMEMBERED:
             self.images.popitem(last=False)
 
+    def forget_after_silence(self) -> None:
+        """Take nothing for granted where a restart may have gone unnoticed."""
+        if asyncio.get_running_loop().time() - self.answered > _SILENCE:
+            self.forget()
+
     def forget(self) -> None:
         """Take nothing for granted: whatever answers here next may be another process."""
         self.model = self.context = self.names_images = self.several = None
@@ -149,6 +162,9 @@ class Fleet:
     Args:
         urls: base URLs, as `urls.parse_urls` returns them.
         options: times and limits.
+
+    Raises:
+        InputError: the environment names a proxy that cannot be used.
     """
 
     def __init__(self, urls: Sequence[str], options: OpenAIOptions) -> None:
@@ -158,11 +174,12 @@ class Fleet:
         self._last_failure: PassingFailure | None = None
         self._last_answer = 0.0
         key = options.api_key
-        self._client = httpx2.AsyncClient(
-            headers={} if key is None else {"Authorization": f"Bearer {key}"},
-            timeout=httpx2.Timeout(None, connect=options.connect_timeout),
-            limits=httpx2.Limits(keepalive_expiry=_KEEP_ALIVE),
-        )
+        with proxies_of_the_environment():
+            self._client = httpx2.AsyncClient(
+                headers={} if key is None else {"Authorization": f"Bearer {key}"},
+                timeout=httpx2.Timeout(None, connect=options.connect_timeout),
+                limits=httpx2.Limits(keepalive_expiry=_KEEP_ALIVE),
+            )
 
     async def close(self) -> None:
         """Close all connections."""
@@ -210,7 +227,7 @@ class Fleet:
             self._note(server, failure)
             if tries >= options.max_attempts:
                 raise failure.final(tries) from failure
-            if failure.kind in ("status", "answer") and failure.wait is None:
+            if failure.kind in ("status", "answer"):
                 pause = min(self._pause(tries), max(0.0, deadline - clock()))
                 await asyncio.sleep(pause)
             if clock() >= deadline:
@@ -224,7 +241,9 @@ class Fleet:
         server.requests += 1
         alive = True
         try:
-            return await http.call(self._client, server.name, method, url, body)
+            answer = await http.call(self._client, server.name, method, url, body)
+            server.answered = asyncio.get_running_loop().time()
+            return answer
         except PassingFailure as failure:
             alive = failure.kind != "connection"
             raise

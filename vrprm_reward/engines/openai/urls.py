@@ -1,5 +1,6 @@
 """Base URLs of model servers, as people write them. Needs no HTTP client."""
 
+import re
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
@@ -19,8 +20,16 @@ def parse_urls(urls: Sequence[str]) -> tuple[str, ...]:
         except ValueError:
             usable = False
         if not usable or parts.query or parts.fragment:
-            raise InputError(f"{url!r} is no base URL: write it like http://127.0.0.1:8000/v1")
+            raise InputError(
+                f"{_shown(url)!r} is no base URL: write it like http://127.0.0.1:8000/v1"
+            )
         found.append(url.strip().rstrip("/") + ("" if parts.path.strip("/") else "/v1"))
     if len(set(found)) < len(found):
-        raise InputError(f"a base URL stands twice in {found}: name each server once")
+        shown = [_shown(url) for url in found]
+        raise InputError(f"a base URL stands twice in {shown}: name each server once")
     return tuple(found)
+
+
+def _shown(url: str) -> str:
+    """Without user and password."""
+    return re.sub(r"//[^/]*@", "//", url)
