@@ -111,13 +111,14 @@ def test_a_server_restarted_while_nobody_asked_it_is_checked_again(
         assert engine.stats[0].failures == {}
 
 
-def test_a_silent_server_is_checked_once_for_all_that_ask_and_an_answering_one_never(soon_silent):
+def test_a_silent_server_is_checked_once_for_all_that_ask_and_an_answering_one_never(monkeypatch):
     with FakeServer() as server, engine_for(server) as engine:
         expected = judge(connected(engine))
         for _ in range(3):
             time.sleep(0.1)
             judge(engine)
         assert server.paths.count("/v1/models") == 1
+        monkeypatch.setattr("vrprm_reward.engines.openai.servers._SILENCE", 0.2)
         time.sleep(0.3)
         assert asyncio.run(judge_many(engine, 20)) == [expected] * 20
         assert server.paths.count("/v1/models") == 2

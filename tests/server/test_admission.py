@@ -187,7 +187,7 @@ async def test_a_job_that_nobody_waits_for_is_dropped_before_its_turn_and_gives_
     short_grace,
 ):
     reward = ScriptedReward()
-    async with serving(reward, max_running=1, score_seconds=0.2) as client:
+    async with serving(reward, max_running=1, score_seconds=1.0) as client:
         admission = client.service.admission
         first = post(client, "gate first")
         await until(lambda: reward.running == 1)
@@ -208,7 +208,7 @@ async def test_a_job_that_nobody_waits_for_is_dropped_before_its_turn_and_gives_
 @asynchronous
 async def test_a_retry_within_the_grace_joins_and_keeps_its_turn(short_grace):
     reward = ScriptedReward()
-    async with serving(reward, max_running=1, score_seconds=0.5) as client:
+    async with serving(reward, max_running=1, score_seconds=2.0) as client:
         first = post(client, "gate first")
         await until(lambda: reward.running == 1)
         second = post(client, "second")
@@ -226,7 +226,7 @@ async def test_a_retry_within_the_grace_joins_and_keeps_its_turn(short_grace):
 @asynchronous
 async def test_a_request_after_the_grace_begins_anew(short_grace):
     reward = ScriptedReward()
-    async with serving(reward, max_running=1, score_seconds=0.2) as client:
+    async with serving(reward, max_running=1, score_seconds=1.0) as client:
         first, second = post(client, "gate first"), post(client, "second")
         await asyncio.gather(first, second)
         await until(lambda: not client.service.admission._turns)
@@ -239,7 +239,7 @@ async def test_a_request_after_the_grace_begins_anew(short_grace):
 @asynchronous
 async def test_bytes_are_held_as_long_as_the_work_of_a_client_that_is_gone():
     reward = ScriptedReward()
-    async with serving(reward, max_held_bytes=100, score_seconds=0.1) as client:
+    async with serving(reward, max_held_bytes=100, score_seconds=1.0) as client:
         assert (await post(client, "gate")).status_code == 504
         assert (await post(client, "more")).status_code == 503
         reward.opened.set()
