@@ -12,7 +12,7 @@ from vrprm_openrlhf.dense import RAW, token_rewards, token_weights
 from vrprm_openrlhf.errors import OpenRLHFError, StepRewardsError, UnscoredError
 from vrprm_openrlhf.settings import TrainerSettings
 from vrprm_openrlhf.wire import MASKED, POSITIONS, unpack, unpack_masked
-from vrprm_reward.rewards.combine import DEFAULT_ADVANTAGE
+from vrprm_reward.rewards.combine import SOUND_PREFIX
 
 
 @dataclass
@@ -70,7 +70,7 @@ class BatchPlan:
             for out, row in zip(outs.tolist(), own or [], strict=True)
         ]
         masks = [mask for e in experiences for mask in e.action_mask]
-        if chosen.advantage == DEFAULT_ADVANTAGE:
+        if chosen.advantage == SOUND_PREFIX:
             weights = _batched(token_weights(flat, masks), experiences)
             return cls(experiences, masked, None, chosen.advantage, weights)
         size = args.rollout.n_samples_per_prompt
@@ -190,7 +190,7 @@ def _check_share(masked: torch.Tensor, limit: float) -> None:
 
 def _check_rule(args: Any, rule: str) -> None:
     estimator = args.algo.advantage.estimator
-    if rule == DEFAULT_ADVANTAGE:
+    if rule == SOUND_PREFIX:
         return  # the baseline is OpenRLHF's own
     if estimator == "gae" and rule != RAW:
         raise OpenRLHFError(

@@ -14,7 +14,7 @@ from trl import GRPOTrainer
 from vrprm_reward.errors import InputError
 from vrprm_reward.rewards.advantage import ESTIMATORS, prefix_weights, to_tokens
 from vrprm_reward.rewards.align import last_tokens
-from vrprm_reward.rewards.combine import DEFAULT_ADVANTAGE, advantage_for, check_fit
+from vrprm_reward.rewards.combine import SOUND_PREFIX, advantage_for, check_fit
 from vrprm_trl.reward import ProcessRewardFunction, StepsOfCompletion
 
 _METHOD = "_generate_and_score_completions"
@@ -72,9 +72,9 @@ class StepGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._process_reward = found[0]
         self._step_advantage = step_advantage or advantage_for(found[0].rule)
         check_fit(found[0].rule, self._step_advantage)
-        if self._step_advantage == DEFAULT_ADVANTAGE and step_weight != 1:
+        if self._step_advantage == SOUND_PREFIX and step_weight != 1:
             raise InputError(
-                f"step_weight is {step_weight!r}, and with step_advantage {DEFAULT_ADVANTAGE!r} "
+                f"step_weight is {step_weight!r}, and with step_advantage {SOUND_PREFIX!r} "
                 "nothing is added that it could scale: leave it at 1"
             )
         self._step_weight = step_weight
@@ -86,7 +86,7 @@ class StepGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         scored = [[float(not each.reward.masked)] for each in own]
         whole = output["advantages"].unsqueeze(1)
         whole = whole * whole.new_tensor(scored)
-        if self._step_advantage == DEFAULT_ADVANTAGE:
+        if self._step_advantage == SOUND_PREFIX:
             output["advantages"] = whole * self._on_tokens(own, _weights(own), output)
         else:
             tokens = self._on_tokens(own, self._advantages(own), output)

@@ -112,8 +112,11 @@ class RewardRule(BaseModel):
 
 DEFAULT_RULE = RewardRule()
 
-DEFAULT_ADVANTAGE: Literal["sound_prefix"] = "sound_prefix"
-"""The advantage rule that goes with the default rule, in `vrprm_reward.rewards.advantage`."""
+SOUND_PREFIX: Literal["sound_prefix"] = "sound_prefix"
+"""The advantage rule of the combination `sound`, in `vrprm_reward.rewards.advantage`."""
+
+DEFAULT_ADVANTAGE = SOUND_PREFIX
+"""The advantage rule that goes with the default rule."""
 
 _MADE_FOR: Mapping[CreditRule, str] = MappingProxyType(
     {
@@ -138,7 +141,7 @@ _INSTEAD: Mapping[tuple[CreditRule, str], CreditRule] = MappingProxyType(
 def advantage_for(rule: RewardRule) -> str:
     """Name of the advantage rule that step rewards by `rule` are made for."""
     if rule.combination == "sound":
-        return DEFAULT_ADVANTAGE
+        return SOUND_PREFIX
     if rule.combination in ("outcome", "ps_grpo"):
         return "leave_one_out"
     return _MADE_FOR.get(rule.credit, "leave_one_out")
@@ -162,12 +165,12 @@ def check_fit(rule: RewardRule, estimator: str) -> None:
     """
     if rule.combination == "sound" and estimator in _RETURNS_COMPARED:
         raise InputError(
-            f"the combination 'sound' is made for the advantage rule {DEFAULT_ADVANTAGE!r}, and "
+            f"the combination 'sound' is made for the advantage rule {SOUND_PREFIX!r}, and "
             f"this is {estimator!r}: set that one, or combination=gated"
         )
-    if rule.combination != "sound" and estimator == DEFAULT_ADVANTAGE:
+    if rule.combination != "sound" and estimator == SOUND_PREFIX:
         raise InputError(
-            f"the advantage rule {DEFAULT_ADVANTAGE!r} is made for the combination 'sound', and "
+            f"the advantage rule {SOUND_PREFIX!r} is made for the combination 'sound', and "
             f"this is {rule.combination!r}: set combination=sound, or another advantage rule, such "
             "as 'leave_one_out'"
         )

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from vrprm_reward.rewards.aggregate import Aggregation, aggregate
 from vrprm_reward.rewards.combine import (
-    DEFAULT_ADVANTAGE,
     DEFAULT_RULE,
+    SOUND_PREFIX,
     RewardRule,
     RolloutReward,
     outcome_reward,
@@ -63,7 +63,7 @@ def split_reward(
     each, so there the second part is all of it, and the first is not to be added.
     """
     found = rollout_reward(score, outcome, rule)
-    if advantage == DEFAULT_ADVANTAGE:
+    if advantage == SOUND_PREFIX:
         return found, found.total
     return replace(found, end=0.0), found.end
 

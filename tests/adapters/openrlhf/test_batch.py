@@ -10,9 +10,9 @@ from vrprm_openrlhf.dense import RAW, RULES
 from vrprm_openrlhf.errors import OpenRLHFError
 from vrprm_openrlhf.settings import TrainerSettings
 from vrprm_openrlhf.wire import COUNT, MASKED, POSITIONS, VALUES
-from vrprm_reward.rewards.combine import DEFAULT_ADVANTAGE
+from vrprm_reward.rewards.combine import SOUND_PREFIX
 
-COMPARING = sorted(set(RULES) - {RAW, DEFAULT_ADVANTAGE})
+COMPARING = sorted(set(RULES) - {RAW, SOUND_PREFIX})
 
 
 def plan(advantage, *, samples, estimator="reinforce"):
@@ -46,7 +46,7 @@ def test_one_response_to_a_prompt_is_enough_for_raw_step_rewards():
 
 @pytest.mark.parametrize("estimator", ["gae", "rloo", "reinforce"])
 def test_by_default_nothing_is_added_and_whatever_the_advantages_are_they_are_weighted(estimator):
-    found = plan(DEFAULT_ADVANTAGE, samples=1, estimator=estimator)
+    found = plan(SOUND_PREFIX, samples=1, estimator=estimator)
     (experience,) = found.experiences
     for own in found.experiences:
         assert not found.take(own.action_mask, gamma=0.9).any()
