@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vrprm_reward import load_profile
-from vrprm_reward.demo import world
+from vrprm_reward.demo import drills, world
 from vrprm_reward.demo.losses import losses, tree_inputs
 from vrprm_reward.demo.model import build_model
 from vrprm_reward.demo.optimizers import learning_rate
@@ -114,7 +114,7 @@ def test_thinking_checks_every_step_and_ends_in_verdicts(name, examples, encoder
 
 
 def test_a_tick_says_whether_the_claim_before_it_is_the_truth_before_that(encoder):
-    example = world.drill_example(random.Random(0))
+    example = drills.drill_example(random.Random(0))
     sample = check_sample(example, world.counts(example.scene), load_profile("demo"), encoder)
     told = {t.place + 1: (encoder.tokenizer.decode([t.token]), t.task) for t in sample.targets}
     ticks = [place for place, (_, task) in told.items() if task == "tick"]
@@ -129,7 +129,7 @@ def test_a_tick_says_whether_the_claim_before_it_is_the_truth_before_that(encode
 
 
 def test_without_the_picture_nothing_is_asked_that_only_it_shows(encoder):
-    example = world.quiz_example(random.Random(0))
+    example = drills.quiz_example(random.Random(0))
     known = world.notes(example.scene)
     blind = check_sample(example, known, load_profile("demo"), encoder)
     seeing = check_sample(example, known, load_profile("demo"), encoder, picture=True)
@@ -145,9 +145,9 @@ def test_every_kind_of_sample_of_the_stages_asks_for_what_stands_there(task, enc
     profiles = {"demo": (load_profile("demo"), 1.0)}
     for sample in islice(random_samples(random.Random(0), profiles, encoder, {task: 1.0}), 3):
         assert sample.targets
-        for place, token, about in sample.targets:
-            if about != "judge":
-                assert sample.ids[place + 1] == token
+        for target in sample.targets:
+            if target.task != "judge":
+                assert sample.ids[target.place + 1] == target.token
 
 
 def test_the_learning_rate_warms_up_and_then_falls_in_a_straight_line():

@@ -6,7 +6,7 @@ import re
 import pytest
 from PIL import Image
 
-from vrprm_reward.demo import world
+from vrprm_reward.demo import drills, world
 from vrprm_reward.demo.moves import NUMBERS
 from vrprm_reward.demo.questions import QUESTION_TYPES
 from vrprm_reward.demo.scene import COLOURS, PLACES, Kind, Scene, Thing, draw
@@ -104,7 +104,7 @@ def test_a_recovered_mistake_counts_once():
 def test_a_quiz_is_labelled_as_it_reads_and_about_half_of_it_is_true():
     labels = []
     for seed in range(100):
-        quiz = world.quiz_example(random.Random(seed))
+        quiz = drills.quiz_example(random.Random(seed))
         assert len(quiz.steps) == 9
         for step in quiz.steps:
             labels.append(step.label)
@@ -116,7 +116,7 @@ def test_a_quiz_is_labelled_as_it_reads_and_about_half_of_it_is_true():
 
 def test_a_tally_is_counted_as_it_says():
     for seed in range(50):
-        example = world.tally_example(random.Random(seed))
+        example = drills.tally_example(random.Random(seed))
         for step in example.steps:
             true = statement_is_true(example, step.text)
             assert not (step.label and true is False), step.text
@@ -125,7 +125,7 @@ def test_a_tally_is_counted_as_it_says():
 def test_a_drill_calculates_with_what_is_counted_and_has_mistakes():
     labels = []
     for seed in range(50):
-        drill = world.drill_example(random.Random(seed))
+        drill = drills.drill_example(random.Random(seed))
         assert len(drill.steps) == 9
         for step in drill.steps:
             true = statement_is_true(drill, step.text)

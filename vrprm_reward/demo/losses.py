@@ -1,14 +1,16 @@
 """Batches of training samples, and their losses."""
 
 import random
+from collections import defaultdict
 from collections.abc import Iterator
 from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
 
-from vrprm_reward.demo.samples import Sample
+from vrprm_reward.demo.samples import Sample, Target
 from vrprm_reward.engines.local.encode import PromptEncoder
 
 POOL = 288
@@ -38,7 +40,8 @@ def batches(
 def losses(model: Any, encoder: PromptEncoder, batch: list[Sample]) -> dict[str, torch.Tensor]:
     """Mean loss per target of each task in the batch.
 
-    Rows are padded on the right, where causal attention never looks; only trees need a mask.
+    Rows are padded on the right, where causal attention never looks; only trees need a mask. What
+    is asked of an earlier layer is read from it as if it were the last.
     """
     length = max(map(len, batch))
     pad = encoder.tokenizer.pad_token_id
@@ -52,17 +55,22 @@ def losses(model: Any, encoder: PromptEncoder, batch: list[Sample]) -> dict[str,
     if batch[0].branches:
         mask, positions = tree_inputs(batch, length)
         inputs |= {"attention_mask": mask.to(device), "position_ids": positions.to(device)}
-    hidden = model.model(input_ids=ids, use_cache=False, **inputs).last_hidden_state
-    targets = [(row, target) for row, sample in enumerate(batch) for target in sample.targets]
-    places = [target.place for _, target in targets]
-    logits = model.lm_head(hidden[[row for row, _ in targets], places])
-    wanted = torch.tensor([target.token for _, target in targets], device=device)
-    each = cross_entropy(logits, wanted, reduction="none")
-    tasks = [target.task for _, target in targets]
-    return {
-        task: each[[i for i, name in enumerate(tasks) if name == task]].mean()
-        for task in sorted(set(tasks))
-    }
+    asked: dict[tuple[str, int | None], list[tuple[int, Target]]] = defaultdict(list)
+    for row, sample in enumerate(batch):
+        for target in sample.targets:
+            asked[target.task, target.layer].append((row, target))
+    early = any(layer is not None for _, layer in asked)
+    out = model.model(input_ids=ids, use_cache=False, output_hidden_states=early, **inputs)
+    found: dict[str, torch.Tensor] = {}
+    for (task, layer), targets in sorted(asked.items(), key=itemgetter(0)):
+        rows, places = [row for row, _ in targets], [target.place for _, target in targets]
+        if layer is None:
+            read = out.last_hidden_state[rows, places]
+        else:
+            read = model.model.language_model.norm(out.hidden_states[layer][rows, places])
+        wanted = torch.tensor([target.token for _, target in targets], device=device)
+        found[task] = cross_entropy(model.lm_head(read), wanted)
+    return found
 
 
 def tree_inputs(batch: list[Sample], length: int) -> tuple[torch.Tensor, torch.Tensor]:

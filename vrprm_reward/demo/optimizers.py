@@ -4,6 +4,8 @@ from typing import Any
 
 import torch
 
+from vrprm_reward.demo.muon import Float32Muon
+
 
 def make_optimizers(model: Any) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the layers, AdamW for all else.
@@ -19,7 +21,9 @@ def make_optimizers(model: Any) -> list[torch.optim.Optimizer]:
             continue
         inside = parameter.ndim == 2 and any(part in name for part in layers)
         (matrices if inside else others).append(parameter)
-    muon = torch.optim.Muon(matrices, lr=MATRIX_RATE, weight_decay=0.01)
+    slow = model.device.type == "cpu" and "AVX512" not in torch.backends.cpu.get_cpu_capability()
+    make: Any = Float32Muon if slow else torch.optim.Muon
+    muon: torch.optim.Optimizer = make(matrices, lr=MATRIX_RATE, weight_decay=0.01)
     adam = torch.optim.AdamW(others, lr=OTHER_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     for group in (*muon.param_groups, *adam.param_groups):
         group["initial_lr"] = group["lr"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
-from vrprm_reward.demo import world
+from vrprm_reward.demo import drills, world
 from vrprm_reward.demo.moves import NOTHING, NUMBERS, RELATIONS
 from vrprm_reward.demo.noise import Noise
 from vrprm_reward.demo.scene import COLOURS, KINDS, PLACES, SHAPES, draw, random_scene
@@ -35,6 +35,9 @@ class Target(NamedTuple):
     task: str
     """What a note is about (see `world.Note`), `think` or `judge`: losses are averaged
     over each, so that a few hard words are not drowned by many easy ones."""
+
+    layer: int | None = None
+    """How many layers the answer may take; all of them if none is said."""
 
 
 @dataclass(frozen=True)
@@ -203,30 +206,30 @@ def random_samples(
             yield see_sample(rng, profile, encoder)
             continue
         if task == "claims":
-            example = world.tally_example(rng, error_rate=0.95)
+            example = drills.tally_example(rng, error_rate=0.95)
             yield check_sample(example, world.counts(example.scene), profile, encoder)
             continue
         if task == "drill":
-            example = world.drill_example(rng)
+            example = drills.drill_example(rng)
             yield check_sample(example, world.counts(example.scene), profile, encoder)
             continue
         if task in ("quiz", "picture_quiz"):
             # Where most claims are true, to repeat them is a lure.
-            example = world.quiz_example(rng, error_rate=rng.choice((0.5, 0.95)))
+            example = drills.quiz_example(rng, error_rate=rng.choice((0.5, 0.95)))
             known, picture = world.notes(example.scene), task == "picture_quiz"
             yield check_sample(example, known, profile, encoder, picture=picture)
             continue
         if task == "verdicts":
             # Where half of the steps are wrong, a verdict can only be looked up.
             if profile.frame == "score_json":
-                example = _with(noise, world.quiz_example(rng), rng)
+                example = _with(noise, drills.quiz_example(rng), rng)
                 yield think_sample(example, profile, encoder)
             else:
-                many = rng.choice((world.drill_example, world.quiz_example))
-                example = _with(noise, _maybe_partial(many(rng), rng), rng)
+                many = rng.choice((drills.drill_example, drills.quiz_example))
+                example = _with(noise, maybe_partial(many(rng), rng), rng)
                 yield judge_sample(example, profile, encoder)
             continue
-        example = _with(noise, _maybe_partial(world.random_example(rng), rng), rng)
+        example = _with(noise, maybe_partial(world.random_example(rng), rng), rng)
         if task == "check":
             yield check_sample(example, world.notes(example.scene), profile, encoder)
             continue
@@ -237,7 +240,7 @@ def random_samples(
             yield judge_sample(example, profile, encoder)
 
 
-def _maybe_partial(example: world.Example, rng: random.Random) -> world.Example:
+def maybe_partial(example: world.Example, rng: random.Random) -> world.Example:
     """Now and then only the first steps: unfinished responses are scored too."""
     if rng.random() < 0.85:
         return example

@@ -25,7 +25,16 @@ from vrprm_reward.demo.losses import batches, losses
 from vrprm_reward.demo.model import IMAGE_SIDE, build_model
 from vrprm_reward.demo.optimizers import learning_rate, make_optimizers
 from vrprm_reward.demo.parallel import average_gradients, in_processes
-from vrprm_reward.demo.recipe import PICTURES, PROFILES, STAGES, VOCABULARY, Stage
+from vrprm_reward.demo.reading import random_readings
+from vrprm_reward.demo.recipe import (
+    PICTURES,
+    PROFILES,
+    READING,
+    READING_PROFILES,
+    STAGES,
+    VOCABULARY,
+    Stage,
+)
 from vrprm_reward.demo.samples import random_samples, tokenizer_texts
 from vrprm_reward.demo.tokenizer import train_tokenizer
 from vrprm_reward.engines.local.checkpoint import load_checkpoint
@@ -50,13 +59,23 @@ class Settings:
     fast: bool = False
     scale: float = 1.0
     start: Path | None = None
-    first_stage: str = STAGES[0].name
+    first_stage: str | None = None
     rate: float = 1.0
+    thinking: bool = True
 
     @property
     def stages(self) -> list[tuple[Stage, int]]:
-        """The stages to go through, with their updates."""
-        chosen = STAGES[[stage.name for stage in STAGES].index(self.first_stage) :]
+        """The stages to go through, with their updates.
+
+        Raises:
+            ValueError: there is no first stage of this name.
+        """
+        stages = STAGES if self.thinking else READING
+        names = [stage.name for stage in stages]
+        first = self.first_stage or names[0]
+        if first not in names:
+            raise ValueError(f"there is no stage {first!r}: name one of {', '.join(names)}")
+        chosen = stages[names.index(first) :]
         return [(stage, max(1, round(stage.updates * self.scale))) for stage in chosen]
 
 
@@ -74,14 +93,27 @@ def main(
     start: Annotated[
         Path | None, typer.Option(help="A folder to go on from, instead of from nothing.")
     ] = None,
-    first_stage: Annotated[str, typer.Option(help="Where to begin.")] = STAGES[0].name,
+    first_stage: Annotated[
+        str | None, typer.Option(help="Where to begin, if not with the first one.")
+    ] = None,
     rate: Annotated[float, typer.Option(help="Multiplies the learning rates.")] = 1.0,
+    thinking: Annotated[
+        bool, typer.Option(help="Whether it thinks before it judges; if not, it needs a --start.")
+    ] = True,
 ) -> None:
     """Train the demo checkpoint and write it as a transformers folder in float16."""
     settings = Settings(
         out=out, seed=seed, device=device, fast=fast, scale=scale, start=start,
-        first_stage=first_stage, rate=rate,
+        first_stage=first_stage, rate=rate, thinking=thinking,
     )  # fmt: skip
+    if not (thinking or start):
+        raise typer.BadParameter(
+            "name a checkpoint that can see with --start", param_hint="--no-thinking"
+        )
+    try:
+        _ = settings.stages
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--first-stage") from error
     in_processes(processes, partial(train, settings, processes))
 
 
@@ -101,7 +133,7 @@ def train(settings: Settings, processes: int, rank: int) -> None:
     update = 0
     for stage, updates in settings.stages:
         rng = random.Random(f"{settings.seed} {stage.name} {rank}")
-        asked = _asked(stage, model, encoder, rng)
+        asked = _asked(settings, stage, model, encoder, rng)
         model.model.visual.requires_grad_(stage.vision)
         for _ in range(updates):
             factor = settings.rate * learning_rate(update, total)
@@ -144,13 +176,20 @@ def _beginning(settings: Settings) -> tuple[Any, PromptEncoder]:
 
 
 def _asked(
-    stage: Stage, model: Any, encoder: PromptEncoder, rng: random.Random
+    settings: Settings, stage: Stage, model: Any, encoder: PromptEncoder, rng: random.Random
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Endless losses of a stage's batches."""
     if not stage.shares:
         return look_losses(model, encoder, demo_profile("demo"), rng, PICTURES)
-    profiles = {name: (demo_profile(name), weight) for name, weight in PROFILES.items()}
-    samples = random_samples(rng, profiles, encoder, stage.shares, stage.noisy)
+    if settings.thinking:
+        profiles = {name: (demo_profile(name), weight) for name, weight in PROFILES.items()}
+        samples = random_samples(rng, profiles, encoder, stage.shares, stage.noisy)
+    else:
+        silent = {
+            name: (demo_profile(name).model_copy(update={"think": None}), weight)
+            for name, weight in READING_PROFILES.items()
+        }
+        samples = random_readings(rng, silent, encoder, stage.shares)
     drawn = batches(samples, rng, stage.batch_tokens)
     return (losses(model, encoder, batch) for batch in drawn)
 

@@ -24,7 +24,7 @@ from vrprm_reward.demo.moves import (
     value_of,
 )
 from vrprm_reward.demo.questions import LARGEST_NUMBER, Question, random_question
-from vrprm_reward.demo.scene import KINDS, PLACES, Kind, Scene, draw, random_scene
+from vrprm_reward.demo.scene import KINDS, PLACES, Scene, draw
 from vrprm_reward.demo.wording import (
     Basis,
     Claim,
@@ -82,7 +82,7 @@ class Example:
 
 
 @dataclass
-class _Writer:
+class Writer:
     """Writes a chain of moves down, with the values an erring policy believes."""
 
     scene: Scene
@@ -126,7 +126,7 @@ def solve(question: Question, rng: random.Random, error_rate: float = 0.8) -> Ex
 
 
 def _attempt(question: Question, rng: random.Random, error_rate: float) -> Example | None:
-    writer = _Writer(question.scene, rng)
+    writer = Writer(question.scene, rng)
     errors: list[str] = []
     wanted = rng.choices(list(ERRORS), list(ERRORS.values()))[0]
     error = wanted if rng.random() < error_rate else None
@@ -153,7 +153,7 @@ def _attempt(question: Question, rng: random.Random, error_rate: float) -> Examp
     return _checked(question, writer, errors)
 
 
-def _checked(question: Question, writer: _Writer, errors: list[str]) -> Example | None:
+def _checked(question: Question, writer: Writer, errors: list[str]) -> Example | None:
     """The example, unless a number left its range or a wrong value came out right by accident."""
     wrong = {name for name, value in writer.belief.items() if value != writer.truth[name]}
     for move in question.moves:
@@ -193,103 +193,6 @@ def _stands_alone(move: Move) -> bool:
 def random_example(rng: random.Random, error_rate: float = 0.8) -> Example:
     """A new problem with one candidate solution."""
     return solve(random_question(rng), rng, error_rate)
-
-
-def tally_example(rng: random.Random, error_rate: float = 0.8) -> Example:
-    """A problem about numbers nobody could guess, with one candidate solution."""
-    question = random_question(rng, ("count", "compare", "arithmetic"), random_tally)
-    return solve(question, rng, error_rate)
-
-
-def quiz_example(rng: random.Random, error_rate: float = 0.5) -> Example:
-    """Claims about the cells of one picture, as many as have numbers of one digit."""
-    while True:
-        scene = random_scene(rng)
-        moves: list[Move] = []
-        while len(moves) < QUIZ_STEPS:
-            moves += _quiz_moves(scene, rng, str(len(moves)))
-        writer = _Writer(scene, rng)
-        try:
-            for move in moves[:QUIZ_STEPS]:
-                writer.write(move, "misread" if rng.random() < error_rate else None)
-        except OutsideError:
-            continue
-        picture = draw(scene, rng)
-        return Example("", "", "quiz", scene, picture, tuple(writer.steps), ())
-
-
-QUIZ_STEPS = 9
-
-
-def _quiz_moves(scene: Scene, rng: random.Random, name: str) -> list[Move]:
-    kind = rng.choice(("what", "where", "beside"))
-    if kind == "what":
-        return [Move("find", name, place=rng.choice(PLACES))]
-    things = [thing for thing in scene.cells if thing and scene.cells.count(thing) == 1]
-    if not things:
-        return []
-    thing = rng.choice(things)
-    found = Move("find", name, of=(Kind(thing.colour, thing.shape),))
-    if kind == "where":
-        return [found]
-    side = rng.choice(("left", "right"))
-    return [found, Move("beside", f"{name} beside", uses=(name,), side=side)]
-
-
-def drill_example(rng: random.Random) -> Example:
-    """As many comparisons and calculations about a tally, many with a wrong number in them."""
-    while True:
-        tally = random_tally(rng)
-        writer = _Writer(tally, rng)
-        try:
-            while len(writer.steps) < QUIZ_STEPS:
-                _drill(writer, rng)
-        except OutsideError:
-            continue
-        picture = draw(tally, rng)
-        return Example("", "", "drill", tally, picture, tuple(writer.steps[:QUIZ_STEPS]), ())
-
-
-def _drill(writer: _Writer, rng: random.Random) -> None:
-    """A comparison, or sums that go on from one another."""
-    of = tuple(rng.sample(KINDS, 3))
-    for name, kind in zip("abc", of, strict=True):
-        writer.truth[name] = writer.belief[name] = str(writer.scene.count(kind))
-    if rng.random() < 0.25:
-        moves = [Move("compare", "d", uses=("a", "b"), of=of[:2])]
-    else:
-        signs = ("plus", "plus", "minus")
-        moves = [Move("sum", "d", uses=("a", "b"), of=of[:2], operator=rng.choice(signs))]
-        if rng.random() < 0.4:
-            moves.append(Move("sum", "e", ("d", "c"), of[2:], operator=rng.choice(signs)))
-        operator = rng.choice((*signs, "times"))
-        constant = 2 if operator == "times" else rng.randint(1, 4)
-        moves.append(Move("sum", "f", (moves[-1].name,), operator=operator, constant=constant))
-        moves.append(Move("final", "g", ("f",)))
-    start = len(writer.steps)
-    try:
-        for move in moves:
-            wrong = ("slip",) if move.kind == "final" else ("slip", "carry")
-            writer.write(move, rng.choice((None, None, *wrong)))
-    except OutsideError:
-        del writer.steps[start:]
-
-
-@dataclass(frozen=True)
-class Tally(Scene):
-    """Numbers that nobody could guess, as if they had been counted in a picture."""
-
-    numbers: tuple[int, ...] = ()
-    """How many there are of each of `KINDS`."""
-
-    def count(self, kind: Kind) -> int:
-        """How many things there are of a colour or of a shape."""
-        return self.numbers[KINDS.index(kind)]
-
-
-def random_tally(rng: random.Random) -> Tally:
-    """Numbers of every kind, in a picture that is never shown."""
-    return Tally((None,) * len(PLACES), tuple(rng.randint(0, 7) for _ in KINDS))
 
 
 class Note(NamedTuple):
