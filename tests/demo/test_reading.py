@@ -35,9 +35,9 @@ def encoder(demo_tokenizer, model):
     return make_encoder(demo_tokenizer, load_profile("demo"), model)
 
 
-def silent(name):
+def at_demo_size(name):
     pixels = load_profile("demo").pixels
-    return load_profile(name).model_copy(update={"think": None, "pixels": pixels})
+    return load_profile(name).model_copy(update={"pixels": pixels})
 
 
 def told(sample, encoder, task):
@@ -52,7 +52,7 @@ def told(sample, encoder, task):
 
 @pytest.mark.parametrize("name", READING_PROFILES)
 def test_judgements_are_asked_for_where_the_scorer_asks(name, encoder):
-    profile = silent(name)
+    profile = at_demo_size(name)
     rng = random.Random(0)
     for example in [world.random_example(rng) for _ in range(5)]:
         sample = framed_sample(example, profile, encoder)
@@ -108,7 +108,7 @@ def test_sums_are_about_what_can_be_counted_in_the_picture():
 
 @pytest.mark.parametrize("kind", sorted({share for stage in READING for share in stage.shares}))
 def test_every_kind_of_the_stages_makes_samples(kind, encoder):
-    profiles = {name: (silent(name), share) for name, share in READING_PROFILES.items()}
+    profiles = {name: (at_demo_size(name), share) for name, share in READING_PROFILES.items()}
     for sample in islice(random_readings(random.Random(0), profiles, encoder, {kind: 1.0}), 3):
         tasks = {target.task for target in sample.targets}
         assert {"tick", "verdict"} <= tasks

@@ -32,6 +32,16 @@ def test_a_profile_may_extend_another_and_change_single_keys(write):
     assert mine.conversation == base.conversation
 
 
+def test_a_profile_may_do_without_the_thinking_of_the_one_it_extends(write, tmp_path):
+    silent = write('extends = "answer_block"\nname = "silent"\nthink = false\n')
+    assert load_profile(silent).think is None
+    again = tmp_path / "again.toml"
+    again.write_text(f'extends = "{silent.name}"\nname = "again"\n[think]\nmax_tokens = 7\n')
+    found = load_profile(again).think
+    assert found is not None
+    assert found.max_tokens == 7
+
+
 def test_a_profile_may_begin_with_a_byte_order_mark(write, tmp_path):
     base = write('\ufeffextends = "two_stage"\nname = "base"\n[think]\nmax_tokens = 7\n')
     mine = tmp_path / "over.toml"

@@ -59,7 +59,11 @@ STAGES = (
     ),
 )
 
-READING_PROFILES = {"answer_block": 0.45, "score_list": 0.43, "multi_turn": 0.12}
+READING_PROFILES = {
+    "answer_block_no_think": 0.45,
+    "score_list": 0.43,
+    "multi_turn_no_think": 0.12,
+}
 """Packaged profiles that the checkpoint without thinking is trained to follow."""
 
 READING = (

@@ -185,11 +185,8 @@ def _asked(
         profiles = {name: (demo_profile(name), weight) for name, weight in PROFILES.items()}
         samples = random_samples(rng, profiles, encoder, stage.shares, stage.noisy)
     else:
-        silent = {
-            name: (demo_profile(name).model_copy(update={"think": None}), weight)
-            for name, weight in READING_PROFILES.items()
-        }
-        samples = random_readings(rng, silent, encoder, stage.shares)
+        profiles = {name: (demo_profile(name), weight) for name, weight in READING_PROFILES.items()}
+        samples = random_readings(rng, profiles, encoder, stage.shares)
     drawn = batches(samples, rng, stage.batch_tokens)
     return (losses(model, encoder, batch) for batch in drawn)
 

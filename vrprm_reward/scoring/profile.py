@@ -237,13 +237,15 @@ def load_profile(source: str | Path) -> Profile:
     """Read a profile: the name of a built-in one (`builtin_profiles()`), or a TOML file.
 
     A file may name another profile in `extends` (a packaged one, or a path relative to the file)
-    and give only the keys that differ. A `conversation` that ends in `.jinja` names a file beside
-    the profile.
+    and give only the keys that differ; `think = false` does without the other's table. A
+    `conversation` that ends in `.jinja` names a file beside the profile.
 
     Raises:
         ProfileError: no such profile, not TOML, or a key that does not fit; names the key.
     """
     table = _read_table(source, depth=0)
+    if table.get("think") is False:
+        del table["think"]
     try:
         return Profile.model_validate(table)
     except ValidationError as error:
