@@ -2,10 +2,11 @@
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from vrprm_reward.engines.local.options import DEFAULT_OPTIONS, LocalOptions
@@ -21,10 +22,14 @@ from vrprm_reward.types import ProcessScore, Rollout
 if TYPE_CHECKING:
     from vrprm_reward.engines.engine import Engine
 
-DEMO = "demo"
+DEMO, DEMO_NO_THINK = "demo", "demo_no_think"
 _log = logging.getLogger(__name__)
 _OPENAI_SCHEMES = ("openai+http://", "openai+https://")
 DEMO_FOLDER = Path(__file__).parent / "demo" / "checkpoint"
+PACKAGED: Mapping[str, Path] = MappingProxyType(
+    {DEMO: DEMO_FOLDER, DEMO_NO_THINK: DEMO_FOLDER.with_name("checkpoint_no_think")}
+)
+"""Folders of the packaged checkpoints, by the name of each and of its profile."""
 
 
 class ProcessReward(Protocol):
@@ -65,11 +70,12 @@ def load_process_reward(
     """A process reward by name.
 
     Args:
-        name: `demo` for the packaged demo checkpoint, the folder of a checkpoint, a model id, or
+        name: `demo` for the packaged demo checkpoint (`demo_no_think` for the one that judges at
+            once), the folder of a checkpoint, a model id, or
             `openai+http://host:port/v1[,http://...]` for one or more vLLM or SGLang servers,
             or `http://host:port` for a `vrprm-reward serve`.
-        profile: name or path of a profile, or one already loaded. None: `demo` for the demo
-            checkpoint, else `two_stage`.
+        profile: name or path of a profile, or one already loaded. None: that of the same name for
+            a packaged checkpoint, else `two_stage`.
         steps: how responses are divided into steps.
         images: limits on images.
         schedule: order of the judgements; `auto` lets the engine choose. With
@@ -107,9 +113,10 @@ def load_process_reward(
             "serve), 'openai+http://host:port/v1', 'demo', a checkpoint folder or a model id"
         )
     if profile is None:
-        profile = "demo" if place == DEMO else "two_stage"
+        profile = place if place in PACKAGED else "two_stage"
     # A server does not say which checkpoint it has; who names the demo's profile serves the demo.
-    is_demo = place == DEMO or (over_http and profile == DEMO)
+    named_so = isinstance(profile, str) and profile in PACKAGED
+    is_demo = place in PACKAGED or (over_http and named_so)
     if not is_demo and profile in builtin_profiles():
         _warn_of_packaged_wording(place, str(profile))
     chosen = profile if isinstance(profile, Profile) else load_profile(profile)
@@ -120,7 +127,7 @@ def load_process_reward(
         urls = tuple(place.removeprefix("openai+").split(","))
         make_engine = partial(_make_openai_engine, urls, profile=chosen, options=openai)
     else:
-        folder = str(DEMO_FOLDER) if place == DEMO else place
+        folder = str(PACKAGED.get(place, place))
         template = chosen.conversation
         make_engine = partial(_make_local_engine, folder, template=template, options=local)
     return VRPRMScorer(

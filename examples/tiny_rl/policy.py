@@ -12,7 +12,8 @@ from transformers import AutoTokenizer, Qwen3VLConfig
 
 from vrprm_reward.demo.model import new_model
 from vrprm_reward.demo.moves import NUMBERS
-from vrprm_reward.demo.train import demo_profile, make_encoder
+from vrprm_reward.demo.recipe import demo_profile
+from vrprm_reward.demo.train import make_encoder
 from vrprm_reward.engines.engine import Message, Prompt
 from vrprm_reward.engines.local.checkpoint import load_checkpoint
 from vrprm_reward.engines.local.encode import EncodedPrompt, PromptEncoder

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 
 from vrprm_reward.demo.look import look_losses
+from vrprm_reward.demo.losses import losses
 from vrprm_reward.demo.moves import spelt
+from vrprm_reward.demo.optimizers import make_optimizers
+from vrprm_reward.demo.recipe import demo_profile
 from vrprm_reward.demo.samples import Sample, Target
 from vrprm_reward.demo.scene import KINDS, draw, random_scene
-from vrprm_reward.demo.train import demo_profile, losses, make_optimizers
 
 from .demonstrations import Errors, response_of, solution
 from .habits import Habits, indulge

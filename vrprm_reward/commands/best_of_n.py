@@ -20,7 +20,7 @@ from vrprm_reward.engines.local.options import LocalOptions
 from vrprm_reward.errors import InputError
 from vrprm_reward.jobs.job import OfflineJob
 from vrprm_reward.jobs.outputs import image_references, score_values, write_whole
-from vrprm_reward.process_reward import DEMO, load_process_reward
+from vrprm_reward.process_reward import DEMO, PACKAGED, load_process_reward
 from vrprm_reward.report.progress import JobProgress
 from vrprm_reward.report.table import Tally, one_line
 from vrprm_reward.report.terminal import ALL_DONE, SOME_FAILED, open_console, plain_errors
@@ -156,7 +156,7 @@ def best_of_n(
         console.print(tally.line(time.monotonic() - started))
         if settings.output is not None:
             console.print(Text(f"Choices are in {one_line(str(output))}"), soft_wrap=True)
-        if model == DEMO:
+        if model in PACKAGED:
             console.print(Text(options.DEMO_NOTE, style="dim"))
         raise typer.Exit(ALL_DONE if tally.complete else SOME_FAILED)
 

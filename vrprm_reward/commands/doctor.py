@@ -14,7 +14,7 @@ from rich.table import Column, Table
 from vrprm_reward.commands import options
 from vrprm_reward.engines.local.options import LocalOptions
 from vrprm_reward.errors import InputError, MissingExtraError
-from vrprm_reward.process_reward import DEMO, DEMO_FOLDER
+from vrprm_reward.process_reward import DEMO, PACKAGED
 from vrprm_reward.report.terminal import ALL_DONE, SOME_FAILED, open_console, plain_errors
 from vrprm_reward.scoring.profile import builtin_profiles, load_profile
 
@@ -41,7 +41,9 @@ def doctor(
     model: Annotated[
         str,
         typer.Option(
-            metavar="demo|PATH|ID", help="The checkpoint to examine.", rich_help_panel="Model"
+            metavar="demo|demo_no_think|PATH|ID",
+            help="The checkpoint to examine.",
+            rich_help_panel="Model",
         ),
     ] = DEMO,
     profile: Annotated[
@@ -111,14 +113,13 @@ def _examine(console: Console, model: str, names: Sequence[str], local: LocalOpt
             f"examining a checkpoint needs torch and transformers ({error}): "
             "pip install 'vrprm-reward[local]'"
         ) from error
-    # `demo` is `two_stage` at another resolution, which the checkpoint's own processor sets anyway.
-    tried = list(names) or [name for name in builtin_profiles() if name != "demo"]
+    # Those of the packaged checkpoints are others at another resolution, which the checkpoint's own
+    # processor sets anyway.
+    tried = list(names) or [name for name in builtin_profiles() if name not in PACKAGED]
     profiles = {
         name: checks.without_long_thinking(load_profile(name), LONGEST_THINKING) for name in tried
     }
-    checkpoint = load_checkpoint(
-        DEMO_FOLDER if model == DEMO else model, device=local.device, dtype=local.dtype
-    )
+    checkpoint = load_checkpoint(PACKAGED.get(model, model), device=local.device, dtype=local.dtype)
     own_template = checkpoint.tokenizer.chat_template
     findings = checks.check_checkpoint(
         frozenset(checkpoint.tokenizer.get_added_vocab()),

@@ -32,7 +32,7 @@ from vrprm_reward.jobs.kept import KeptReward
 from vrprm_reward.jobs.outputs import score_record, write_whole
 from vrprm_reward.jobs.rows import Row
 from vrprm_reward.jobs.source import Shard
-from vrprm_reward.process_reward import DEMO, load_process_reward
+from vrprm_reward.process_reward import DEMO, PACKAGED, load_process_reward
 from vrprm_reward.report.progress import JobProgress
 from vrprm_reward.report.table import Tally, one_line
 from vrprm_reward.report.terminal import ALL_DONE, SOME_FAILED, open_console, plain_errors
@@ -157,7 +157,7 @@ def visualprocessbench(
         console.print(tally.line(time.monotonic() - started))
         if settings.output is not None:
             console.print(Text(f"Scores are in {one_line(str(output))}"), soft_wrap=True)
-        if model == DEMO:
+        if model in PACKAGED:
             console.print(Text(options.DEMO_NOTE, style="dim"))
         raise typer.Exit(ALL_DONE if tally.complete else SOME_FAILED)
 

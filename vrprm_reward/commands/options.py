@@ -20,7 +20,7 @@ from vrprm_reward.jobs.job import JobSettings, OfflineJob
 from vrprm_reward.jobs.keys import checkpoint_fingerprint
 from vrprm_reward.jobs.outputs import check_output, json_line
 from vrprm_reward.jobs.source import STANDARD_STREAM, Shard
-from vrprm_reward.process_reward import DEMO, DEMO_FOLDER, ProcessReward, is_reward_server
+from vrprm_reward.process_reward import PACKAGED, ProcessReward, is_reward_server
 from vrprm_reward.report.terminal import open_console
 from vrprm_reward.scoring.profile import Profile, builtin_profiles
 from vrprm_reward.scoring.schedule import Schedule
@@ -65,7 +65,7 @@ Model = Annotated[
     str,
     typer.Option(
         "--model",
-        metavar="demo|PATH|ID|URL",
+        metavar="demo|demo_no_think|PATH|ID|URL",
         help="The demo, the folder of a checkpoint, a model id, or the URL of a server.",
         rich_help_panel="Model",
     ),
@@ -157,7 +157,7 @@ class ModelChoice:
             _call_on(self.model)
         profile = getattr(reward, "profile", None)
         words = profile.model_dump_json() if isinstance(profile, Profile) else ""
-        folder = str(DEMO_FOLDER) if self.model == DEMO else self.model
+        folder = str(PACKAGED.get(self.model, self.model))
         fingerprint = checkpoint_fingerprint(folder)
         return "\n".join([fingerprint, words, self.steps.model_dump_json(), self.local.dtype])
 

@@ -12,7 +12,7 @@ from vrprm_reward.errors import InputError, RowError
 from vrprm_reward.images import ImageSettings
 from vrprm_reward.jobs.outputs import check_output, write_whole
 from vrprm_reward.jobs.source import STANDARD_STREAM, open_rows
-from vrprm_reward.process_reward import DEMO
+from vrprm_reward.process_reward import PACKAGED
 from vrprm_reward.report.page import Page
 from vrprm_reward.report.pictures import ImageMode, Pictures
 from vrprm_reward.report.records import report_row
@@ -90,7 +90,7 @@ def report(
         if not page.rollouts:
             raise InputError(f"no row of {source.name} can be shown")
         notes = []
-        if DEMO in page.models:
+        if PACKAGED.keys() & page.models:
             notes.append(options.DEMO_NOTE)
         if pictures.missing:
             notes.append(f"{pictures.missing:,} images cannot be shown.")

@@ -34,7 +34,7 @@ from vrprm_reward.evaluation.robustness_edits import Attack
 from vrprm_reward.jobs.job import OfflineJob
 from vrprm_reward.jobs.outputs import json_line, score_record, write_whole
 from vrprm_reward.jobs.rows import Row, rollout_row
-from vrprm_reward.process_reward import DEMO, ProcessReward, load_process_reward
+from vrprm_reward.process_reward import DEMO, PACKAGED, ProcessReward, load_process_reward
 from vrprm_reward.report.progress import JobProgress
 from vrprm_reward.report.robustness import print_robustness
 from vrprm_reward.report.table import duration, one_line
@@ -162,7 +162,7 @@ def robustness(
         console.print(Text(said + (f"; unscored: {unscored}" if unscored else "")))
         if settings.output is not None:
             console.print(Text(f"Scores are in {one_line(str(output))}"), soft_wrap=True)
-        if model == DEMO:
+        if model in PACKAGED:
             console.print(Text(options.DEMO_NOTE, style="dim"))
         raise typer.Exit(SOME_FAILED if found.unscored or job.bad else ALL_DONE)
 

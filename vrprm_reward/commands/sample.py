@@ -25,7 +25,7 @@ from vrprm_reward.jobs.job import JobSettings, OfflineJob
 from vrprm_reward.jobs.keys import digest, problem_key
 from vrprm_reward.jobs.outputs import atomic_output, check_output, image_references
 from vrprm_reward.jobs.source import STANDARD_STREAM
-from vrprm_reward.process_reward import DEMO, ProcessReward, load_process_reward
+from vrprm_reward.process_reward import DEMO, PACKAGED, ProcessReward, load_process_reward
 from vrprm_reward.report.progress import JobProgress
 from vrprm_reward.report.table import duration, one_line
 from vrprm_reward.report.terminal import ALL_DONE, SOME_FAILED, open_console, plain_errors
@@ -186,7 +186,7 @@ def sample(
         console = open_console(sys.stdout)
         total.print(console, time.monotonic() - started, job.bad)
         console.print(Text(f"Results are in {one_line(str(output))}"), soft_wrap=True)
-        if model == DEMO:
+        if model in PACKAGED:
             console.print(Text(options.DEMO_NOTE, style="dim"))
         raise typer.Exit(SOME_FAILED if job.bad or total.without else ALL_DONE)
 

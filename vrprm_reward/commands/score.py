@@ -15,7 +15,7 @@ from vrprm_reward.engines.local.options import LocalOptions
 from vrprm_reward.jobs.job import OfflineJob
 from vrprm_reward.jobs.outputs import score_record
 from vrprm_reward.jobs.rows import Row, rollout_row
-from vrprm_reward.process_reward import DEMO, load_process_reward
+from vrprm_reward.process_reward import DEMO, PACKAGED, load_process_reward
 from vrprm_reward.report.progress import JobProgress
 from vrprm_reward.report.table import RolloutPrinter, Tally, one_line
 from vrprm_reward.report.terminal import (
@@ -124,7 +124,7 @@ def score(
         console.print(tally.line(time.monotonic() - started))
         if target is not None:
             console.print(Text(f"Scores are in {one_line(str(target))}"), soft_wrap=True)
-        if model == DEMO:
+        if model in PACKAGED:
             console.print(Text(options.DEMO_NOTE, style="dim"))
         raise typer.Exit(ALL_DONE if tally.complete else SOME_FAILED)
 

@@ -35,7 +35,7 @@ def serve(
     model: Annotated[
         str | None,
         typer.Option(
-            metavar="demo|PATH|ID",
+            metavar="demo|demo_no_think|PATH|ID",
             help="The demo, the folder of a checkpoint, or a model id.",
             show_default=DEMO,
             rich_help_panel="Model",

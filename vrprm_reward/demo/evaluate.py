@@ -17,10 +17,10 @@ from rich.table import Table
 from sklearn.metrics import f1_score
 
 from vrprm_reward.demo import world
-from vrprm_reward.demo.recipe import PROFILES
+from vrprm_reward.demo.recipe import PROFILES, READING_PROFILES, demo_profile
 from vrprm_reward.demo.scene import PLACES
-from vrprm_reward.process_reward import DEMO, ProcessReward, load_process_reward
-from vrprm_reward.scoring.profile import Profile, load_profile
+from vrprm_reward.process_reward import DEMO, DEMO_NO_THINK, ProcessReward, load_process_reward
+from vrprm_reward.scoring.profile import Profile
 from vrprm_reward.steps import join_steps
 from vrprm_reward.types import Problem, ProcessScore, Rollout, Usage
 
@@ -134,7 +134,11 @@ def evaluate(
     rollouts: Annotated[int, typer.Option(help="How many held-out rollouts.")] = 500,
     schedule: Annotated[str, typer.Option(help="lockstep or fixed_point.")] = "lockstep",
     frames: Annotated[
-        bool, typer.Option(help="One line for each frame instead, with thinking and without.")
+        bool,
+        typer.Option(
+            help="One line for each frame instead, with thinking and without; those without are "
+            "asked of demo_no_think if the model is demo."
+        ),
     ] = False,
 ) -> None:
     """Print held-out figures, with the right images and with images shuffled between problems."""
@@ -143,8 +147,8 @@ def evaluate(
     console = Console()
     console.width = max(console.width, TABLE_WIDTH)
     if frames:
-        for name, spoken in _frames():
-            with closing(load_process_reward(model, profile=spoken, schedule=schedule)) as reward:  # type: ignore[arg-type]
+        for name, spoken, judge in _frames(model):
+            with closing(load_process_reward(judge, profile=spoken, schedule=schedule)) as reward:  # type: ignore[arg-type]
                 found, _ = measure(reward, examples, [rollout_of(example) for example in examples])
             table.add_row(name, *_cells(found))
         console.print(table)
@@ -161,18 +165,12 @@ def evaluate(
     console.print(f"Cells described as they are: {cells_noted_right(examples, scores):.4f}")
 
 
-def _frames() -> Iterator[tuple[str, Profile]]:
-    """What the checkpoint was taught, and the same without thinking, which it was not."""
-    pixels = {"pixels": load_profile(DEMO).pixels}
-    for name in PROFILES:
-        yield name, load_profile(name).model_copy(update=pixels)
-    for name in WITHOUT_THINKING:
-        profile = load_profile(name).model_copy(update=pixels)
-        yield f"{name}, no thinking", profile.model_copy(update={"think": None})
+def _frames(model: str) -> Iterator[tuple[str, Profile, str]]:
+    """Names of what the packaged checkpoints were taught, its profile, and who is asked."""
+    for name in (*PROFILES, *READING_PROFILES):
+        silent = model == DEMO and name in READING_PROFILES
+        yield name, demo_profile(name), DEMO_NO_THINK if silent else model
 
-
-WITHOUT_THINKING = ("answer_block", "multi_turn", "score_list")
-"""Packaged profiles whose frame also judges with the picture before it and nothing else."""
 
 _COLUMNS = (
     "profile", "steps", "macro-F1", "ECE", "unscored", "rounds", "prompt tokens", "thinking tokens",

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from vrprm_reward.scoring.profile import Profile, load_profile
+
 PROFILES = {
     "demo": 0.25,
     "multi_turn": 0.1,
@@ -107,3 +109,8 @@ a third of the rate, counting took ten times as long."""
 
 PICTURES = 48
 """Pictures in an update of the stage that has no text."""
+
+
+def demo_profile(name: str) -> Profile:
+    """A packaged profile at the resolution of the demo world."""
+    return load_profile(name).model_copy(update={"pixels": load_profile("demo").pixels})

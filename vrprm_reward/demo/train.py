@@ -34,13 +34,14 @@ from vrprm_reward.demo.recipe import (
     STAGES,
     VOCABULARY,
     Stage,
+    demo_profile,
 )
 from vrprm_reward.demo.samples import random_samples, tokenizer_texts
 from vrprm_reward.demo.tokenizer import train_tokenizer
 from vrprm_reward.engines.local.checkpoint import load_checkpoint
 from vrprm_reward.engines.local.device import pick_device
 from vrprm_reward.engines.local.encode import PromptEncoder
-from vrprm_reward.scoring.profile import Profile, load_profile
+from vrprm_reward.scoring.profile import Profile
 
 SAVE_EVERY = 250
 """Updates between two copies of the checkpoint, to look at while training goes on."""
@@ -211,11 +212,6 @@ class Record:
         with self._path.open("a", encoding="utf-8") as log:
             log.write(json.dumps(row | {"stage": stage.name}) + "\n")
         self._console.print(f"{update}/{self._total} {stage.name} {row}", soft_wrap=True)
-
-
-def demo_profile(name: str) -> Profile:
-    """A packaged profile at the resolution of the demo world."""
-    return load_profile(name).model_copy(update={"pixels": load_profile("demo").pixels})
 
 
 def make_encoder(tokenizer: Any, profile: Profile, model: Any) -> PromptEncoder:
