@@ -8,7 +8,8 @@ each of these needs the one before it, so they are asked of one layer after the 
 """
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 from vrprm_reward.demo import drills, world
@@ -20,9 +21,14 @@ from vrprm_reward.engines.local.encode import PromptEncoder
 from vrprm_reward.scoring.frames import FRAMES
 from vrprm_reward.scoring.parse import Thought
 from vrprm_reward.scoring.profile import Profile
+from vrprm_reward.scoring.render import step_number
 
-TRUTH_LAYER, TICK_LAYER = 3, 4
-"""Layers of five after which what is true, and whether a claim holds, can be read."""
+NUMBER_LAYER, TRUTH_LAYER, TICK_LAYER = 2, 3, 4
+"""Layers of five after which the number of the step, what is true, and whether a claim holds can be
+read. The last layer finds the ticks of a step by its number."""
+
+MOST_TURNS = 5
+"""Steps of a conversation that shows the problem again with each of them, at most."""
 
 IN_FRAME = "framed "
 """Beginning of the names of samples that stand in a frame and ask for judgements."""
@@ -75,6 +81,8 @@ def framed_sample(example: world.Example, profile: Profile, encoder: PromptEncod
         profile: one without thinking, whose judgements are places of one text.
         encoder: of the model to be taught.
     """
+    if profile.frame == "multi_turn":
+        example = replace(example, steps=example.steps[:MOST_TURNS])
     case = case_of(example, profile)
     frame = FRAMES[profile.frame]
     texts = [
@@ -87,7 +95,23 @@ def framed_sample(example: world.Example, profile: Profile, encoder: PromptEncod
         for text, label in zip(texts, example.labels, strict=True)
     )
     noted = tuple(_notes(example, texts[-1], place_at, encoder))
-    return Sample(ids, case.images, (*judged, *noted))
+    numbers = tuple(_numbers((*judged, *noted), profile, encoder))
+    return Sample(ids, case.images, (*judged, *noted, *numbers))
+
+
+def _numbers(
+    targets: Sequence[Target], profile: Profile, encoder: PromptEncoder
+) -> Iterator[Target]:
+    """The number of its step at every place where a step is judged, a claim stands or one ends."""
+    place_of: dict[str, int] = {"judge": 0, "verdict": 0}
+    for target in targets:
+        if target.task == "truth":
+            continue
+        index = place_of["judge" if target.task == "judge" else "verdict"]
+        token = _token(str(step_number(profile, index)), encoder)
+        yield Target(target.place, token, "number", NUMBER_LAYER)
+        if target.task in place_of:
+            place_of[target.task] += 1
 
 
 def _tokens(text: str, encoder: PromptEncoder) -> tuple[tuple[int, ...], dict[int, int]]:
