@@ -1,6 +1,7 @@
 """Samples without thinking ask what the scorer asks, and what a careful reader would note."""
 
 import random
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -11,6 +12,8 @@ from vrprm_reward.demo import drills, world
 from vrprm_reward.demo.losses import losses
 from vrprm_reward.demo.model import build_model
 from vrprm_reward.demo.reading import (
+    MOST_TURNS,
+    NUMBER_LAYER,
     TICK_LAYER,
     TRUTH_LAYER,
     bare_sample,
@@ -57,6 +60,8 @@ def test_judgements_are_asked_for_where_the_scorer_asks(name, encoder):
     for example in [world.random_example(rng) for _ in range(5)]:
         sample = framed_sample(example, profile, encoder)
         judged = [target for target in sample.targets if target.task == "judge"]
+        if profile.frame == "multi_turn":
+            example = replace(example, steps=example.steps[:MOST_TURNS])
         assert len(judged) == len(example.steps)
         for index, target in enumerate(judged):
             prompt = FRAMES[profile.frame].judge(
@@ -65,6 +70,23 @@ def test_judgements_are_asked_for_where_the_scorer_asks(name, encoder):
             assert sample.ids[: target.place + 1] == tuple(encoder.encode(prompt).ids)
             assert target.token == encoder.verdict_ids[example.labels[index]]
             assert target.layer is None
+        assert len(told(sample, encoder, "verdict")) == len(example.steps)
+
+
+@pytest.mark.parametrize("name", READING_PROFILES)
+def test_claims_ends_and_judgements_know_the_number_of_their_step(name, encoder):
+    profile = at_demo_size(name)
+    example = drills.count_example(random.Random(0))
+    sample = framed_sample(example, profile, encoder)
+    number_at = {
+        target.place: encoder.tokenizer.decode([target.token])
+        for target in sample.targets
+        if target.task == "number"
+    }
+    assert all(t.layer == NUMBER_LAYER for t in sample.targets if t.task == "number")
+    for task in ("judge", "tick", "verdict"):
+        places = [target.place for target in sample.targets if target.task == task]
+        assert [number_at[place] for place in places] == [str(k) for k in range(len(places))]
 
 
 def test_a_number_is_asked_for_behind_what_is_counted_and_a_tick_behind_the_claim(encoder):
