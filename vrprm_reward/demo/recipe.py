@@ -62,11 +62,14 @@ STAGES = (
 )
 
 READING_PROFILES = {
-    "answer_block_no_think": 0.45,
-    "score_list": 0.43,
-    "multi_turn_no_think": 0.12,
+    "answer_block_no_think": 0.4,
+    "score_list": 0.4,
+    "multi_turn_no_think": 0.2,
 }
 """Packaged profiles that the checkpoint without thinking is trained to follow."""
+
+READING_CONTEXT = 4096
+"""Tokens: a conversation without thinking shows the whole problem again with every step."""
 
 READING = (
     Stage("count", 200, 2, 2400, {"counts": 1.0}, vision=False),
@@ -80,7 +83,7 @@ READING = (
     ),
     Stage(
         "frames",
-        1400,
+        800,
         2,
         2400,
         {
@@ -95,10 +98,17 @@ READING = (
     ),
     Stage(
         "solutions",
-        400,
+        2000,
         2,
         2400,
-        {"framed sums": 0.2, "framed quiz": 0.1, "framed solution": 0.7},
+        {
+            "counts": 0.15,
+            "sums": 0.1,
+            "quiz": 0.05,
+            "framed sums": 0.1,
+            "framed quiz": 0.05,
+            "framed solution": 0.55,
+        },
         vision=False,
     ),
 )

@@ -30,6 +30,7 @@ from vrprm_reward.demo.recipe import (
     PICTURES,
     PROFILES,
     READING,
+    READING_CONTEXT,
     READING_PROFILES,
     STAGES,
     VOCABULARY,
@@ -172,6 +173,9 @@ def _beginning(settings: Settings) -> tuple[Any, PromptEncoder]:
         checkpoint = load_checkpoint(settings.start)
         tokenizer, model = checkpoint.tokenizer, checkpoint.model.float()
         model.requires_grad_(True)
+        if not settings.thinking:
+            model.config.text_config.max_position_embeddings = READING_CONTEXT
+            tokenizer.model_max_length = READING_CONTEXT
     model.train().to(pick_device(settings.device))
     return model, make_encoder(tokenizer, demo_profile("demo"), model)
 
