@@ -8,14 +8,28 @@ from pathlib import Path
 import pytest
 
 from vrprm_reward import load_process_reward
-from vrprm_reward.demo.evaluate import held_out, rollout_of
-from vrprm_reward.process_reward import DEMO_FOLDER
+from vrprm_reward.demo.evaluate import held_out, measure, rollout_of
+from vrprm_reward.demo.recipe import READING_PROFILES, demo_profile
+from vrprm_reward.process_reward import DEMO_NO_THINK, PACKAGED
 
 SHAPES = Path(__file__).parents[2] / "examples" / "shapes" / "rollouts.jsonl"
 
 
 def test_the_packaged_files_take_less_than_12_megabytes():
-    assert sum(path.stat().st_size for path in DEMO_FOLDER.iterdir()) < 12_000_000
+    files = [path for folder in PACKAGED.values() for path in folder.iterdir()]
+    assert sum(path.stat().st_size for path in files) < 12_000_000
+
+
+@pytest.mark.parametrize("name", [None, *READING_PROFILES])
+def test_the_checkpoint_without_thinking_judges_at_once_in_its_frames(name):
+    profile = None if name is None else demo_profile(name)
+    examples = held_out(30)
+    reward = load_process_reward(DEMO_NO_THINK, profile=profile)
+    found, scores = measure(reward, examples, [rollout_of(example) for example in examples])
+    reward.close()
+    assert found.unscored == 0
+    assert found.macro_f1 > 0.9
+    assert all(score.thinking is None and score.usage.generated_tokens == 0 for score in scores)
 
 
 def test_the_command_line_scores_the_example_and_names_a_best_candidate(tmp_path):
