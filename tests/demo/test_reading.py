@@ -1,7 +1,6 @@
 """Samples without thinking ask what the scorer asks, and what a careful reader would note."""
 
 import random
-from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -60,8 +59,6 @@ def test_judgements_are_asked_for_where_the_scorer_asks(name, encoder):
     for example in [world.random_example(rng) for _ in range(5)]:
         sample = framed_sample(example, profile, encoder)
         judged = [target for target in sample.targets if target.task == "judge"]
-        if profile.frame == "multi_turn":
-            example = replace(example, steps=example.steps[:MOST_TURNS])
         assert len(judged) == len(example.steps)
         for index, target in enumerate(judged):
             prompt = FRAMES[profile.frame].judge(
@@ -87,6 +84,15 @@ def test_claims_ends_and_judgements_know_the_number_of_their_step(name, encoder)
     for task in ("judge", "tick", "verdict"):
         places = [target.place for target in sample.targets if target.task == task]
         assert [number_at[place] for place in places] == [str(k) for k in range(len(places))]
+
+
+def test_an_exercise_is_no_long_conversation(encoder):
+    profiles = {"talk": (at_demo_size("multi_turn_no_think"), 1.0)}
+    for kind, most in (("framed counts", MOST_TURNS), ("framed solution", 9)):
+        rng = random.Random(0)
+        samples = islice(random_readings(rng, profiles, encoder, {kind: 1.0}), 40)
+        steps = [sum(t.task == "judge" for t in sample.targets) for sample in samples]
+        assert MOST_TURNS <= max(steps) <= most
 
 
 def test_a_number_is_asked_for_behind_what_is_counted_and_a_tick_behind_the_claim(encoder):

@@ -28,7 +28,7 @@ NUMBER_LAYER, TRUTH_LAYER, TICK_LAYER = 2, 3, 4
 read. The last layer finds the ticks of a step by its number."""
 
 MOST_TURNS = 5
-"""Steps of a conversation that shows the problem again with each of them, at most."""
+"""Steps of an exercise, at most, where each is shown again with the whole of it."""
 
 IN_FRAME = "framed "
 """Beginning of the names of samples that stand in a frame and ask for judgements."""
@@ -58,6 +58,8 @@ def random_readings(
         profile = profiles[rng.choices(list(profiles), weights)[0]][0]
         kind = rng.choices(list(shares), list(shares.values()))[0]
         example = _EXAMPLES[kind.removeprefix(IN_FRAME)](rng)
+        if profile.frame == "multi_turn" and not kind.endswith("solution"):
+            example = replace(example, steps=example.steps[:MOST_TURNS])
         if kind.startswith(IN_FRAME):
             yield framed_sample(maybe_partial(example, rng), profile, encoder)
         else:
@@ -81,8 +83,6 @@ def framed_sample(example: world.Example, profile: Profile, encoder: PromptEncod
         profile: one without thinking, whose judgements are places of one text.
         encoder: of the model to be taught.
     """
-    if profile.frame == "multi_turn":
-        example = replace(example, steps=example.steps[:MOST_TURNS])
     case = case_of(example, profile)
     frame = FRAMES[profile.frame]
     texts = [

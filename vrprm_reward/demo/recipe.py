@@ -62,9 +62,9 @@ STAGES = (
 )
 
 READING_PROFILES = {
-    "answer_block_no_think": 0.4,
-    "score_list": 0.4,
-    "multi_turn_no_think": 0.2,
+    "answer_block_no_think": 0.35,
+    "score_list": 0.35,
+    "multi_turn_no_think": 0.3,
 }
 """Packaged profiles that the checkpoint without thinking is trained to follow."""
 
