@@ -242,7 +242,10 @@ def save(model: Any, encoder: PromptEncoder, out: Path) -> None:
     encoder.tokenizer.chat_template = encoder.template
     encoder.tokenizer.save_pretrained(out)
     encoder.image_processor.save_pretrained(out)
-    copy.deepcopy(model).cpu().eval().half().save_pretrained(out)
+    written = copy.deepcopy(model).cpu().eval().half()
+    for part in (written.config.text_config, written.config.vision_config):
+        part.dtype = written.dtype  # where it was loaded as float32, it would stay
+    written.save_pretrained(out)
 
 
 if __name__ == "__main__":
