@@ -7,9 +7,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from vrprm_reward import Problem, Rollout, load_process_reward
+from vrprm_reward import Problem, Rollout, load_process_reward, load_profile
 from vrprm_reward.engines.local.options import LocalOptions
 from vrprm_reward.errors import CheckpointError, InputError, ProfileError
+from vrprm_reward.process_reward import PACKAGED, _warn_of_thinking
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +122,30 @@ def test_wrong_names_are_refused_at_once():
         load_process_reward("openai+http://localhost:8000", local=LocalOptions(device="cuda"))
 
 
+@pytest.mark.parametrize("name", PACKAGED)
+def test_a_packaged_checkpoint_has_a_profile_of_its_own(name, caplog):
+    assert load_process_reward(name).profile == load_profile(name)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("name", "profile", "remedy"),
+    [("demo", "score_list", "use 'demo_no_think'"), ("demo_no_think", "two_stage", "use 'demo'")],
+)
+def test_a_packaged_checkpoint_that_is_asked_what_it_was_not_taught_is_warned_of(
+    name, profile, remedy, caplog
+):
+    _warn_of_thinking.cache_clear()
+    for _ in range(2):
+        load_process_reward(name, profile=profile)
+    (record,) = caplog.records
+    assert remedy in record.message
+    assert f"{profile!r}" in record.message
+
+
 def test_a_server_is_taken_for_the_demo_where_the_profile_of_the_demo_is_named(caplog):
-    load_process_reward("openai+http://127.0.0.1:9", profile="demo")
+    for name in PACKAGED:
+        load_process_reward("openai+http://127.0.0.1:9", profile=name)
     assert not caplog.records
     load_process_reward("openai+http://127.0.0.1:9", profile="two_stage")
     assert "profile import" in caplog.records[0].message

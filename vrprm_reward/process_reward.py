@@ -110,7 +110,8 @@ def load_process_reward(
     if "://" in place and not over_http:
         raise InputError(
             f"{place!r} is no server this version speaks to; pass 'http://host:port' (vrprm-reward "
-            "serve), 'openai+http://host:port/v1', 'demo', a checkpoint folder or a model id"
+            "serve), 'openai+http://host:port/v1', 'demo', 'demo_no_think', a checkpoint folder or "
+            "a model id"
         )
     if profile is None:
         profile = place if place in PACKAGED else "two_stage"
@@ -120,6 +121,8 @@ def load_process_reward(
     if not is_demo and profile in builtin_profiles():
         _warn_of_packaged_wording(place, str(profile))
     chosen = profile if isinstance(profile, Profile) else load_profile(profile)
+    if place in PACKAGED and (chosen.think is None) != (place == DEMO_NO_THINK):
+        _warn_of_thinking(place, chosen.name)
     from vrprm_reward.scoring.scorer import VRPRMScorer
 
     make_engine: Callable[[], Engine]
@@ -132,6 +135,22 @@ def load_process_reward(
         make_engine = partial(_make_local_engine, folder, template=template, options=local)
     return VRPRMScorer(
         make_engine, chosen, steps=steps, images=images, schedule=schedule, keep_scores=keep_scores
+    )
+
+
+@functools.cache
+def _warn_of_thinking(checkpoint: str, profile: str) -> None:
+    """Once for each checkpoint and profile: it was taught one thing and is asked for the other."""
+    thinks, other = "after thinking", DEMO_NO_THINK
+    if checkpoint == DEMO_NO_THINK:
+        thinks, other = "at once", DEMO
+    _log.warning(
+        "%r was taught to judge %s, and the profile %r asks for something else: its scores will "
+        "say little; use %r with it",
+        checkpoint,
+        thinks,
+        profile,
+        other,
     )
 
 

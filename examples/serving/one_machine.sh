@@ -10,7 +10,7 @@ port=${PORT:-8000}
 VRPRM_TOKEN=$(openssl rand -hex 24) # for the server and for the client
 export VRPRM_TOKEN
 
-vrprm-reward serve --model "${1:-demo}" --profile "${2:-demo}" --port "$port" &
+vrprm-reward serve --model "${1:-demo}" ${2:+--profile "$2"} --port "$port" &
 server=$!
 # It waits until the model is loaded.
 python "$here/score_over_http.py" "http://127.0.0.1:$port" &

@@ -1,17 +1,21 @@
 """Figures of the demo evaluation, worked out by hand."""
 
+import math
+
 import pytest
 
-from vrprm_reward import ProcessScore, Step
+from vrprm_reward import ProcessScore, Step, load_profile
 from vrprm_reward.demo import world
 from vrprm_reward.demo.evaluate import (
     cells_noted_right,
     expected_calibration_error,
     figures,
+    frames_of,
     held_out,
     rollout_of,
     with_shuffled_images,
 )
+from vrprm_reward.demo.recipe import READING_PROFILES
 
 
 def scored(*p_correct: float) -> ProcessScore:
@@ -24,6 +28,22 @@ def test_calibration_error_is_the_mean_gap_of_bins():
     # Bin 0.2..0.3 holds 0.25 (label 0): gap 0.25. Bin 1.0 counts to the last bin.
     assert expected_calibration_error([0.95, 0.95, 0.25], [1, 0, 0]) == pytest.approx(1.15 / 3)
     assert expected_calibration_error([1.0, 0.0], [1, 0]) == 0
+
+
+def test_where_nothing_is_scored_there_is_no_calibration_error():
+    lost = ProcessScore(status="unscored_ours", reason="engine", detail="x")
+    result = figures([(1, 0)], [lost], 1.0)
+    assert math.isnan(result.ece)
+    assert (result.macro_f1, result.unscored) == (0.0, 1)
+
+
+def test_frames_are_asked_of_who_was_taught_them():
+    asked = {name: who for name, _, who in frames_of("demo")}
+    assert asked["demo"] == asked["score_json"] == "demo"
+    assert asked["score_list"] == asked["multi_turn_no_think"] == "demo_no_think"
+    assert {who for _, _, who in frames_of("mine")} == {"mine"}
+    assert [name for name, _, _ in frames_of("demo_no_think")] == [*READING_PROFILES]
+    assert all(profile.pixels == load_profile("demo").pixels for _, profile, _ in frames_of("demo"))
 
 
 def test_macro_f1_is_the_mean_of_both_classes():

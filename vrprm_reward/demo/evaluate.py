@@ -1,8 +1,9 @@
 """Measure the demo checkpoint on held-out problems: `python -m vrprm_reward.demo.evaluate`.
 
-The model is used as everybody uses it: through the scorer, with its own thinking.
+The model is used as everybody uses it: through the scorer, with its own thinking if it has one.
 """
 
+import math
 import random
 import time
 from collections import defaultdict
@@ -19,7 +20,13 @@ from sklearn.metrics import f1_score
 from vrprm_reward.demo import world
 from vrprm_reward.demo.recipe import PROFILES, READING_PROFILES, demo_profile
 from vrprm_reward.demo.scene import PLACES
-from vrprm_reward.process_reward import DEMO, DEMO_NO_THINK, ProcessReward, load_process_reward
+from vrprm_reward.process_reward import (
+    DEMO,
+    DEMO_NO_THINK,
+    PACKAGED,
+    ProcessReward,
+    load_process_reward,
+)
 from vrprm_reward.scoring.profile import Profile
 from vrprm_reward.steps import join_steps
 from vrprm_reward.types import Problem, ProcessScore, Rollout, Usage
@@ -77,11 +84,13 @@ def with_shuffled_images(examples: Sequence[world.Example]) -> list[Rollout]:
 def expected_calibration_error(p_correct: Sequence[float], labels: Sequence[int]) -> float:
     """Mean gap between probability and frequency over ten bins of equal width, by bin size.
 
-    Guo et al. 2017, arXiv 1706.04599, equation 3.
+    Guo et al. 2017, arXiv 1706.04599, equation 3. Not a number where there are no labels.
     """
     bins: dict[int, list[tuple[float, int]]] = defaultdict(list)
     for p, label in zip(p_correct, labels, strict=True):
         bins[min(BINS - 1, int(p * BINS))].append((p, label))
+    if not labels:
+        return math.nan
     gaps = (abs(sum(p for p, _ in rows) - sum(y for _, y in rows)) for rows in bins.values())
     return sum(gaps) / len(labels)
 
@@ -129,8 +138,11 @@ def measure(
 
 
 def evaluate(
-    model: Annotated[str, typer.Option(help="demo, or a checkpoint folder.")] = DEMO,
-    profile: Annotated[str, typer.Option(help="Name or path of a profile.")] = "demo",
+    model: Annotated[str, typer.Option(help="demo, demo_no_think, or a checkpoint folder.")] = DEMO,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="Name or path of a profile; if none, that of the packaged checkpoint."),
+    ] = None,
     rollouts: Annotated[int, typer.Option(help="How many held-out rollouts.")] = 500,
     schedule: Annotated[str, typer.Option(help="lockstep or fixed_point.")] = "lockstep",
     frames: Annotated[
@@ -142,17 +154,20 @@ def evaluate(
     ] = False,
 ) -> None:
     """Print held-out figures, with the right images and with images shuffled between problems."""
+    if frames and profile is not None:
+        raise typer.BadParameter("has all profiles: leave --profile out", param_hint="--frames")
     examples = held_out(rollouts)
     table = Table(*_COLUMNS)
     console = Console()
     console.width = max(console.width, TABLE_WIDTH)
     if frames:
-        for name, spoken, judge in _frames(model):
+        for name, spoken, judge in frames_of(model):
             with closing(load_process_reward(judge, profile=spoken, schedule=schedule)) as reward:  # type: ignore[arg-type]
                 found, _ = measure(reward, examples, [rollout_of(example) for example in examples])
             table.add_row(name, *_cells(found))
         console.print(table)
         return
+    profile = profile or (model if model in PACKAGED else DEMO)
     reward = load_process_reward(model, profile=profile, schedule=schedule)  # type: ignore[arg-type]
     right, scores = measure(reward, examples, [rollout_of(example) for example in examples])
     shuffled, _ = measure(reward, examples, with_shuffled_images(examples))
@@ -162,12 +177,14 @@ def evaluate(
     console.print(_by("question type", [e.question_type for e in examples], examples, scores))
     names = [e.errors[0] if e.errors else "none" for e in examples]
     console.print(_by("planted error", names, examples, scores))
-    console.print(f"Cells described as they are: {cells_noted_right(examples, scores):.4f}")
+    if any(score.thinking for score in scores):
+        console.print(f"Cells described as they are: {cells_noted_right(examples, scores):.4f}")
 
 
-def _frames(model: str) -> Iterator[tuple[str, Profile, str]]:
+def frames_of(model: str) -> Iterator[tuple[str, Profile, str]]:
     """Names of what the packaged checkpoints were taught, its profile, and who is asked."""
-    for name in (*PROFILES, *READING_PROFILES):
+    thinking = () if model == DEMO_NO_THINK else PROFILES
+    for name in (*thinking, *READING_PROFILES):
         silent = model == DEMO and name in READING_PROFILES
         yield name, demo_profile(name), DEMO_NO_THINK if silent else model
 

@@ -4,7 +4,6 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import islice
-from operator import itemgetter
 from typing import Any
 
 import torch
@@ -55,15 +54,16 @@ def losses(model: Any, encoder: PromptEncoder, batch: list[Sample]) -> dict[str,
     if batch[0].branches:
         mask, positions = tree_inputs(batch, length)
         inputs |= {"attention_mask": mask.to(device), "position_ids": positions.to(device)}
-    asked: dict[tuple[str, int | None], list[tuple[int, Target]]] = defaultdict(list)
+    asked: dict[str, list[tuple[int, Target]]] = defaultdict(list)
     for row, sample in enumerate(batch):
         for target in sample.targets:
-            asked[target.task, target.layer].append((row, target))
-    early = any(layer is not None for _, layer in asked)
+            asked[target.task].append((row, target))
+    early = any(target.layer is not None for targets in asked.values() for _, target in targets)
     out = model.model(input_ids=ids, use_cache=False, output_hidden_states=early, **inputs)
     found: dict[str, torch.Tensor] = {}
-    for (task, layer), targets in sorted(asked.items(), key=itemgetter(0)):
+    for task, targets in sorted(asked.items()):
         rows, places = [row for row, _ in targets], [target.place for _, target in targets]
+        (layer,) = {target.layer for _, target in targets}  # of a task, one
         if layer is None:
             read = out.last_hidden_state[rows, places]
         else:

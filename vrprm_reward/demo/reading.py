@@ -58,12 +58,12 @@ def random_readings(
         profile = profiles[rng.choices(list(profiles), weights)[0]][0]
         kind = rng.choices(list(shares), list(shares.values()))[0]
         example = _EXAMPLES[kind.removeprefix(IN_FRAME)](rng)
+        if not kind.startswith(IN_FRAME):
+            yield bare_sample(example, profile, encoder)
+            continue
         if profile.frame == "multi_turn" and not kind.endswith("solution"):
             example = replace(example, steps=example.steps[:MOST_TURNS])
-        if kind.startswith(IN_FRAME):
-            yield framed_sample(maybe_partial(example, rng), profile, encoder)
-        else:
-            yield bare_sample(example, profile, encoder)
+        yield framed_sample(maybe_partial(example, rng), profile, encoder)
 
 
 def bare_sample(example: world.Example, profile: Profile, encoder: PromptEncoder) -> Sample:

@@ -34,7 +34,7 @@ class Target(NamedTuple):
 
     task: str
     """What a note is about (see `world.Note`), `think` or `judge`: losses are averaged
-    over each, so that a few hard words are not drowned by many easy ones."""
+    over each, so that a few hard words are not drowned by many easy ones. One layer for each."""
 
     layer: int | None = None
     """How many layers the answer may take; all of them if none is said."""

@@ -1,7 +1,8 @@
 """Train the demo checkpoint from nothing: `python -m vrprm_reward.demo.train --out FOLDER`.
 
 One skill after another (see `recipe`): naming what is seen, taking notes of it, checking steps
-against facts, and then all of it in the frames of the packaged profiles.
+against facts, and then all of it in the frames of the packaged profiles. With `--no-thinking` a
+checkpoint that can see (`--start`) learns to judge at once, in the frames that do without thinking.
 """
 
 import copy
