@@ -4,12 +4,10 @@ import random
 from itertools import islice
 
 import pytest
-import torch
 
 from vrprm_reward import load_profile
 from vrprm_reward.demo import drills, world
 from vrprm_reward.demo.losses import losses
-from vrprm_reward.demo.model import build_model
 from vrprm_reward.demo.reading import (
     MOST_TURNS,
     NUMBER_LAYER,
@@ -19,27 +17,10 @@ from vrprm_reward.demo.reading import (
     framed_sample,
     random_readings,
 )
-from vrprm_reward.demo.recipe import READING, READING_PROFILES
+from vrprm_reward.demo.recipe import READING, READING_PROFILES, demo_profile
 from vrprm_reward.demo.samples import Sample, Target, case_of
-from vrprm_reward.demo.train import make_encoder
 from vrprm_reward.scoring.frames import FRAMES
 from vrprm_reward.scoring.parse import Thought
-
-
-@pytest.fixture(scope="module")
-def model(demo_tokenizer):
-    torch.manual_seed(0)
-    return build_model(demo_tokenizer).eval()
-
-
-@pytest.fixture(scope="module")
-def encoder(demo_tokenizer, model):
-    return make_encoder(demo_tokenizer, load_profile("demo"), model)
-
-
-def at_demo_size(name):
-    pixels = load_profile("demo").pixels
-    return load_profile(name).model_copy(update={"pixels": pixels})
 
 
 def told(sample, encoder, task):
@@ -54,7 +35,7 @@ def told(sample, encoder, task):
 
 @pytest.mark.parametrize("name", READING_PROFILES)
 def test_judgements_are_asked_for_where_the_scorer_asks(name, encoder):
-    profile = at_demo_size(name)
+    profile = demo_profile(name)
     rng = random.Random(0)
     for example in [world.random_example(rng) for _ in range(5)]:
         sample = framed_sample(example, profile, encoder)
@@ -72,7 +53,7 @@ def test_judgements_are_asked_for_where_the_scorer_asks(name, encoder):
 
 @pytest.mark.parametrize("name", READING_PROFILES)
 def test_claims_ends_and_judgements_know_the_number_of_their_step(name, encoder):
-    profile = at_demo_size(name)
+    profile = demo_profile(name)
     example = drills.count_example(random.Random(0))
     sample = framed_sample(example, profile, encoder)
     number_at = {
@@ -87,7 +68,7 @@ def test_claims_ends_and_judgements_know_the_number_of_their_step(name, encoder)
 
 
 def test_an_exercise_is_no_long_conversation(encoder):
-    profiles = {"talk": (at_demo_size("multi_turn_no_think"), 1.0)}
+    profiles = {"talk": (demo_profile("multi_turn_no_think"), 1.0)}
     for kind, most in (("framed counts", MOST_TURNS), ("framed solution", 9)):
         rng = random.Random(0)
         samples = islice(random_readings(rng, profiles, encoder, {kind: 1.0}), 40)
@@ -136,7 +117,7 @@ def test_sums_are_about_what_can_be_counted_in_the_picture():
 
 @pytest.mark.parametrize("kind", sorted({share for stage in READING for share in stage.shares}))
 def test_every_kind_of_the_stages_makes_samples(kind, encoder):
-    profiles = {name: (at_demo_size(name), share) for name, share in READING_PROFILES.items()}
+    profiles = {name: (demo_profile(name), share) for name, share in READING_PROFILES.items()}
     for sample in islice(random_readings(random.Random(0), profiles, encoder, {kind: 1.0}), 3):
         tasks = {target.task for target in sample.targets}
         assert {"tick", "verdict"} <= tasks

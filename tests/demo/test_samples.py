@@ -9,7 +9,6 @@ import torch
 from vrprm_reward import load_profile
 from vrprm_reward.demo import drills, world
 from vrprm_reward.demo.losses import losses, tree_inputs
-from vrprm_reward.demo.model import build_model
 from vrprm_reward.demo.optimizers import learning_rate
 from vrprm_reward.demo.recipe import STAGES
 from vrprm_reward.demo.samples import (
@@ -21,22 +20,10 @@ from vrprm_reward.demo.samples import (
     think_sample,
     thinking_of,
 )
-from vrprm_reward.demo.train import make_encoder
 from vrprm_reward.scoring.frames import FRAMES
 from vrprm_reward.scoring.parse import Thought
 
 FRAMES_WITH_JUDGEMENTS = ("demo", "multi_turn", "answer_block", "boxed_continuation")
-
-
-@pytest.fixture(scope="module")
-def model(demo_tokenizer):
-    torch.manual_seed(0)
-    return build_model(demo_tokenizer).eval()
-
-
-@pytest.fixture(scope="module")
-def encoder(demo_tokenizer, model):
-    return make_encoder(demo_tokenizer, load_profile("demo"), model)
 
 
 @pytest.fixture(scope="module")
