@@ -3,17 +3,16 @@
 import random
 import time
 from collections import defaultdict
-from contextlib import ExitStack, closing
+from contextlib import closing
 
 import pytest
 
 from tests.engines.test_openai_scorer import most_in_sequence
-from tests.integration.processes import vllm
 from vrprm_reward import load_process_reward, load_profile
 from vrprm_reward.demo import world
 from vrprm_reward.demo.evaluate import rollout_of
 from vrprm_reward.engines.engine import Generation
-from vrprm_reward.process_reward import DEMO, DEMO_NO_THINK, PACKAGED
+from vrprm_reward.process_reward import DEMO
 from vrprm_reward.scoring.profile import builtin_profiles
 from vrprm_reward.scoring.schedule import verdict
 from vrprm_reward.scoring.scorer import VRPRMScorer
@@ -75,24 +74,6 @@ def at_demo_size(name):
     return profile.model_copy(update={"pixels": demo.pixels, "think": think})
 
 
-@pytest.fixture(scope="module")
-def server_of(request, tmp_path_factory):
-    """Name of the checkpoint that follows a profile -> a vLLM that serves it."""
-    with ExitStack() as stack:
-        no_think = []
-
-        def find(checkpoint):
-            if checkpoint == DEMO:
-                return request.getfixturevalue("vllm_server")
-            if not no_think:
-                folder = tmp_path_factory.mktemp("no_think")
-                server = vllm(folder, checkpoint=PACKAGED[checkpoint])
-                no_think.append(stack.enter_context(server))
-            return no_think[0]
-
-        yield find
-
-
 def engines(server, profile, checkpoint=DEMO):
     """The engine in this process and the one that asks vLLM."""
     local = load_process_reward(checkpoint, profile=profile)
@@ -111,11 +92,10 @@ def assert_equal(ours, theirs):
         assert verdict(p) == verdict(q) or abs(p - 0.5) < TOLERANCE
 
 
-@pytest.mark.parametrize("name", builtin_profiles())
-def test_probabilities_and_verdicts_are_those_of_the_local_engine(server_of, name):
+def assert_scores_are_equal(server, name, checkpoint=DEMO):
+    """Of both engines, on `STEPS` steps and more."""
     profile, rollouts = at_demo_size(name), world_rollouts_with(STEPS + 30)
-    checkpoint = DEMO if profile.think else DEMO_NO_THINK
-    here, there = engines(server_of(checkpoint), profile, checkpoint)
+    here, there = engines(server, profile, checkpoint)
     with here as local, there as remote:
         wanted, found = scores_by(local, profile, rollouts), scores_by(remote, profile, rollouts)
     # Two tokens may be so nearly as likely that rounding decides between them: other notes then.
@@ -128,6 +108,11 @@ def test_probabilities_and_verdicts_are_those_of_the_local_engine(server_of, nam
         assert_equal(ours, theirs)
     if profile.frame != "score_json":  # whose text must have a form that a small model may miss
         assert all(score.scored for score in found)
+
+
+@pytest.mark.parametrize("name", [n for n in builtin_profiles() if load_profile(n).think])
+def test_probabilities_and_verdicts_are_those_of_the_local_engine(vllm_server, name):
+    assert_scores_are_equal(vllm_server, name)
 
 
 def test_step_analyses_are_judged_as_by_the_local_engine(vllm_server):
