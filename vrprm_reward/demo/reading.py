@@ -103,15 +103,15 @@ def _numbers(
     targets: Sequence[Target], profile: Profile, encoder: PromptEncoder
 ) -> Iterator[Target]:
     """The number of its step at every place where a step is judged, a claim stands or one ends."""
-    place_of: dict[str, int] = {"judge": 0, "verdict": 0}
+    done = {"judge": 0, "verdict": 0}  # how many steps were judged, and how many have ended
     for target in targets:
         if target.task == "truth":
             continue
-        index = place_of["judge" if target.task == "judge" else "verdict"]
+        index = done["judge" if target.task == "judge" else "verdict"]
         token = _token(str(step_number(profile, index)), encoder)
         yield Target(target.place, token, "number", NUMBER_LAYER)
-        if target.task in place_of:
-            place_of[target.task] += 1
+        if target.task in done:
+            done[target.task] += 1
 
 
 def _tokens(text: str, encoder: PromptEncoder) -> tuple[tuple[int, ...], dict[int, int]]:
