@@ -51,6 +51,9 @@ class FakeModel:
     lists: bool = False
     """Whether /v1/completions takes a list of prompts; the answers come last one first."""
 
+    chats: bool = False
+    """Whether it has /v1/chat/completions/batch; the answers come last one first."""
+
     names_images: bool = False
     """Whether an image may be named by `uuid`. If not, an image without data is overlooked."""
 
@@ -77,11 +80,16 @@ class FakeModel:
             return 200, {"tokens": tokens, "count": len(tokens)}
         if path == "/detokenize" and self.tokenizes:
             return 200, {"prompt": "".join(map(chr, request["tokens"]))}
-        if path == "/v1/chat/completions" or (path == "/v1/completions" and self.completes):
+        paths = {
+            "/v1/chat/completions": True,
+            "/v1/completions": self.completes,
+            "/v1/chat/completions/batch": self.chats,
+        }
+        if paths.get(path):
             if request["model"] != self.model:
                 return 404, {"error": {"message": f"no model {request['model']}"}}
             try:
-                return self._complete(request)
+                return self._complete_any(request)
             except _BadRequestError as error:
                 return 400, {"error": {"message": str(error)}}
         return 404, {"detail": "Not Found"}
@@ -133,9 +141,16 @@ class FakeModel:
 
     # Completions.
 
+    def _complete_any(self, request: dict) -> tuple[int, Any]:
+        for key, several in (("prompt", self.lists), ("messages", self.chats)):
+            asked = request.get(key)
+            if isinstance(asked, list) and not isinstance(asked[0], dict):
+                if not several:
+                    raise _BadRequestError(f"{key}: Input should be a valid string")
+                return self._complete_several([{**request, key: one} for one in asked])
+        return self._complete(request)
+
     def _complete(self, request: dict) -> tuple[int, Any]:
-        if isinstance(request.get("prompt"), list):
-            return self._complete_list(request)
         prompt = self._prompt_text(request).replace("<IMAGE>", "i" * IMAGE_TOKENS)
         limit, wanted = self.context, request["max_tokens"]
         if limit is not None and len(prompt) + wanted > limit:
@@ -160,10 +175,8 @@ class FakeModel:
         usage = {"prompt_tokens": len(prompt), "completion_tokens": len(text)}
         return 200, {"choices": [choice], "usage": usage}
 
-    def _complete_list(self, request: dict) -> tuple[int, Any]:
-        if not self.lists:
-            raise _BadRequestError("prompt: Input should be a valid string")
-        answers = [self._complete({**request, "prompt": text})[1] for text in request["prompt"]]
+    def _complete_several(self, requests: list[dict]) -> tuple[int, Any]:
+        answers = [self._complete(request)[1] for request in requests]
         choices = [answer["choices"][0] | {"index": i} for i, answer in enumerate(answers)]
         counts = ("prompt_tokens", "completion_tokens")
         usage = {key: sum(answer["usage"][key] for answer in answers) for key in counts}
@@ -214,7 +227,8 @@ class FakeModel:
         allowed = {word: raw[word] for word in words}
         best = max(allowed, key=allowed.__getitem__)
         if self.logprobs == "raw":
-            return best, raw
+            likeliest = sorted(raw, key=raw.__getitem__, reverse=True)[:top]
+            return best, {word: raw[word] for word in (*likeliest, best)}
         total = math.log(sum(math.exp(value) for value in allowed.values()))
         return best, {word: value - total for word, value in allowed.items()}
 

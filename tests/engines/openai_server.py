@@ -123,7 +123,7 @@ class FakeServer(FakeModel):
         """Answer one request; whether the connection stays open."""
         request = json.loads(body) if body else {}
         fault, began = None, time.monotonic()
-        completion = path.endswith("/completions")
+        completion = "/completions" in path
         if completion:
             self.requests.append(request)
             fault = self.faults.popleft() if self.faults else None

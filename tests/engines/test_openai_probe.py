@@ -42,10 +42,17 @@ def test_raw_and_renormalised_log_probabilities_give_the_same_probability(logpro
         assert probability(judge(engine)) == pytest.approx(1 / (1 + math.exp(1.75)))
 
 
-def test_a_server_that_lists_few_log_probabilities_is_asked_for_fewer():
-    with FakeServer(max_logprobs=5) as server, engine_for(server) as engine:
-        judge(engine)
-        assert server.asked()[-1]["top_logprobs"] == 5
+@pytest.mark.parametrize(
+    ("logprobs", "most", "asked"), [("renormalised", 20, 2), ("raw", 20, 20), ("raw", 5, 5)]
+)
+def test_a_server_lists_as_few_tokens_as_hold_both_verdicts(logprobs, most, asked):
+    with (
+        FakeServer(logprobs=logprobs, max_logprobs=most) as server,
+        engine_for(server) as engine,
+    ):
+        for _ in range(2):
+            judge(engine)
+        assert [request["top_logprobs"] for request in server.asked()] == [asked] * 2
 
 
 def test_a_server_that_ignores_the_constraint_is_refused_with_the_remedy():

@@ -51,7 +51,11 @@ def test_scores_over_http_are_those_of_the_scripted_engine(make_rollout, name, l
     wanted = VRPRMScorer(lambda: scripted, profile, schedule="fixed_point").score(rollouts)
     with (
         FakeServer(
-            by_content, thinking=thinking_of(profile), logprobs=logprobs, lists=lists
+            by_content,
+            thinking=thinking_of(profile),
+            logprobs=logprobs,
+            lists=lists,
+            chats=lists,
         ) as server,
         engine_for(server) as engine,
     ):

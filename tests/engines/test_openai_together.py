@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from functools import partial
 
 import pytest
 
@@ -10,6 +11,7 @@ from tests.engines.test_openai import ASK, engine_for
 from vrprm_reward.engines.engine import Message, Prompt
 from vrprm_reward.engines.openai.errors import LogprobsMissingError, ServerAnswerError
 from vrprm_reward.errors import PromptTooLongError
+from vrprm_reward.images import FinalImage
 from vrprm_reward.scoring.parse import probability
 
 pytestmark = pytest.mark.timeout(30)
@@ -25,6 +27,11 @@ def prompts(count, more=""):
     return [Prompt((Message("user", (f"Question {n}.{more}",)),)) for n in range(2, 2 + count)]
 
 
+def looks(image, count):
+    """Prompts about an image."""
+    return [Prompt((Message("user", (image, f"Question {n}.")),)) for n in range(2, 2 + count)]
+
+
 def judge_all(engine, asked, share="a rollout"):
     async def together():
         return await asyncio.gather(*(engine.judge(prompt, share=share) for prompt in asked))
@@ -34,6 +41,22 @@ def judge_all(engine, asked, share="a rollout"):
 
 def lists_asked(server):
     return [request["prompt"] for request in server.asked() if "prompt" in request]
+
+
+def chats_asked(server):
+    """The conversations of each request that holds several."""
+    asked = [request["messages"] for request in server.asked() if "messages" in request]
+    return [messages for messages in asked if isinstance(messages[0], list)]
+
+
+def images_sent(conversations):
+    """Whether each conversation has the image itself (True) or its name (False)."""
+    return [turns[0]["content"][0]["image_url"] is not None for turns in conversations]
+
+
+@pytest.fixture
+def image(picture):
+    return FinalImage(picture)
 
 
 def test_each_prompt_gets_its_own_answer_whatever_their_order_in_the_servers():
@@ -60,6 +83,57 @@ def test_rollouts_are_not_joined_with_each_other():
         assert sorted(map(len, lists_asked(server))) == [1, 3, 3]
 
 
+def test_conversations_with_an_image_are_joined_and_the_image_is_sent_once(image):
+    with (
+        FakeServer(number, chats=True, names_images=True) as server,
+        engine_for(server) as engine,
+    ):
+        found = judge_all(engine, looks(image, 4))
+        assert [one.log_p0 - one.log_p1 for one in found] == pytest.approx([-1.0, -2.0, -3.0, -4.0])
+        judge_all(engine, looks(image, 3))
+        server.images.clear()  # as by one that needs the room
+        judge_all(engine, looks(image, 2))
+        assert list(map(images_sent, chats_asked(server))) == [
+            [True, False, False, False],
+            [False, False, False],
+            [False, False],
+            [True, True],
+        ]
+        assert len(server.asked()) == 4
+
+
+def test_every_conversation_has_its_image_where_the_server_cannot_name_it(image):
+    with FakeServer(number, chats=True) as server, engine_for(server) as engine:
+        found = judge_all(engine, looks(image, 3))
+        assert [one.log_p0 - one.log_p1 for one in found] == pytest.approx([-1.0, -2.0, -3.0])
+        (conversations,) = chats_asked(server)
+        assert images_sent(conversations) == [True] * 3
+        assert not any("uuid" in turns[0]["content"][0] for turns in conversations)
+
+
+def test_conversations_of_several_forms_are_no_one_request(image):
+    with FakeServer(number, chats=True) as server, engine_for(server) as engine:
+        ends = Message("assistant", ("Question 5: ",))
+        going_on = [Prompt((*prompt.messages, ends), form="continue") for prompt in looks(image, 2)]
+        judge_all(engine, [*looks(image, 2), *going_on])
+        batches = [r for r in server.asked() if isinstance(r["messages"][0], list)]
+        assert [request.get("continue_final_message") for request in batches] == [None, True]
+
+
+@pytest.mark.parametrize("ignores", [False, True])
+def test_conversations_are_sent_one_at_a_time_where_they_must_be(image, ignores):
+    with FakeServer(number, chats=ignores) as server, engine_for(server) as engine:
+        if ignores:  # the constraint, when there are several
+            several = server._complete_several
+            server._complete_several = lambda requests: several(
+                [{**request, "structured_outputs": None} for request in requests]
+            )
+        found = judge_all(engine, looks(image, 3))
+        assert [one.log_p0 - one.log_p1 for one in found] == pytest.approx([-1.0, -2.0, -3.0])
+        assert chats_asked(server) == []
+        assert len(server.asked()) == 3
+
+
 def test_a_server_that_takes_one_prompt_at_a_time_is_asked_for_one_at_a_time():
     with FakeServer(number) as server, engine_for(server) as engine:
         assert len({one.log_p0 for one in judge_all(engine, prompts(4))}) == 4
@@ -67,18 +141,21 @@ def test_a_server_that_takes_one_prompt_at_a_time_is_asked_for_one_at_a_time():
         assert len(server.asked()) == 4
 
 
-def test_replicas_of_both_kinds_serve_one_fleet():
+@pytest.mark.parametrize("with_image", [False, True])
+def test_replicas_of_both_kinds_serve_one_fleet(with_image, image):
+    asked = partial(looks, image) if with_image else prompts
+
     with (
-        FakeServer(number, lists=True) as one,
+        FakeServer(number, lists=True, chats=True) as one,
         FakeServer(number) as two,
         engine_for(one, two, max_in_flight=1) as engine,
     ):
         engine.connect()
-        judge_all(engine, prompts(1))
+        judge_all(engine, asked(1))
 
         async def many():
             return await asyncio.gather(
-                *(engine.judge(p, share=share) for share in range(6) for p in prompts(3))
+                *(engine.judge(p, share=share) for share in range(6) for p in asked(3))
             )
 
         found = asyncio.run(many())
@@ -93,6 +170,17 @@ def test_nothing_is_rendered_here_for_a_server_whose_template_was_not_compared()
         assert len(server.asked()) == 3
 
 
+def test_conversations_are_joined_whether_or_not_the_template_was_compared():
+    raw = Prompt((Message("user", ("Question 2.",)),), form="raw")
+    with (
+        FakeServer(number, lists=True, chats=True) as server,
+        engine_for(server, check_template=False) as engine,
+    ):
+        judge_all(engine, [*prompts(3), raw, raw])
+        assert list(map(len, chats_asked(server))) == [3]
+        assert lists_asked(server) == ["Question 2.", "Question 2."]
+
+
 def test_what_fails_fails_for_all_that_were_joined_with_its_own_error():
     with FakeServer(number, lists=True, context=400) as server, engine_for(server) as engine:
         judge_all(engine, prompts(1))
@@ -105,21 +193,23 @@ def test_what_fails_fails_for_all_that_were_joined_with_its_own_error():
 
 
 @pytest.mark.parametrize("fault", [500, "cut", "half", (429, "0.01")])
-def test_a_joined_request_is_tried_again_as_any_other(fault):
-    with FakeServer(number, lists=True) as server, engine_for(server) as engine:
-        judge_all(engine, prompts(1))
+@pytest.mark.parametrize("with_image", [False, True])
+def test_a_joined_request_is_tried_again_as_any_other(fault, with_image, image):
+    asked = partial(looks, image) if with_image else prompts
+    with FakeServer(number, lists=True, chats=True) as server, engine_for(server) as engine:
+        judge_all(engine, asked(1))
         server.faults.append(fault)
-        found = judge_all(engine, prompts(3))
+        found = judge_all(engine, asked(3))
         assert [one.log_p0 - one.log_p1 for one in found] == pytest.approx([-1.0, -2.0, -3.0])
 
 
 def test_an_answer_that_lacks_one_of_the_prompts_is_an_error():
     with FakeServer(number, lists=True) as server, engine_for(server) as engine:
         judge_all(engine, prompts(1))
-        whole = server._complete_list
-        server._complete_list = lambda request: (
+        whole = server._complete_several
+        server._complete_several = lambda requests: (
             200,
-            whole(request)[1] | {"choices": whole(request)[1]["choices"][1:]},
+            whole(requests)[1] | {"choices": whole(requests)[1]["choices"][1:]},
         )
         with pytest.raises(ServerAnswerError, match=r"3 prompts with choices \['0', '1'\]"):
             judge_all(engine, prompts(3))

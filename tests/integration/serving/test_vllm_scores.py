@@ -18,9 +18,6 @@ from vrprm_reward.scoring.schedule import verdict
 from vrprm_reward.scoring.scorer import VRPRMScorer
 
 STEPS = 200
-IN_CONTEXT = ("multi_turn", "answer_block")
-"""Profiles whose judgements see the image."""
-
 TOLERANCE = 1e-3
 """On probabilities."""
 
@@ -136,9 +133,8 @@ def test_no_rollout_waits_for_more_than_its_thinking_and_its_rounds(vllm_server,
         (before,) = remote.stats
         scores = scores_by(recorded, profile, rollouts)
         (after,) = remote.stats
-    # A round is one request, unless its prompts hold the image.
-    wanted = [s.usage.requests if name in IN_CONTEXT else 1 + s.usage.rounds for s in scores]
-    assert after.requests - before.requests == sum(wanted)
+    # A round is one request, with images and without.
+    assert after.requests - before.requests == sum(1 + s.usage.rounds for s in scores)
     in_sequence = sorted(most_in_sequence(calls) for calls in recorded.calls.values())
     assert in_sequence == sorted(1 + score.usage.rounds for score in scores)
     assert sum(in_sequence) < sum(1 + len(score.steps) for score in scores)

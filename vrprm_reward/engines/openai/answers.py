@@ -102,6 +102,15 @@ def read_choice(answer: Json, route: Route, server: str) -> str:
     return _chosen_text(_choice(answer, server), route)
 
 
+def listed(answer: Json, route: Route, server: str) -> frozenset[str]:
+    """The tokens whose log-probabilities are given for the first one.
+
+    Raises:
+        ServerAnswerError: fields are missing, or have an unknown form.
+    """
+    return frozenset(_listed(_choice(answer, server), route, server)[1])
+
+
 def read_judgement(answer: Json, route: Route, server: str) -> Judgement:
     """The log-probabilities of both verdicts. Nothing but exactly "0" and "1" counts.
 
@@ -114,11 +123,26 @@ def read_judgement(answer: Json, route: Route, server: str) -> Judgement:
     return Judgement(*found, prompt_tokens(answer, server))
 
 
-def read_judgements(answer: Json, count: int, server: str) -> tuple[Judgement, ...]:
-    """The answers of `completions` to so many prompts, in their order; as `read_judgement`.
+def read_judgements(answer: Json, route: Route, count: int, server: str) -> tuple[Judgement, ...]:
+    """The answers to so many prompts in one request, in their order; as `read_judgement`.
 
     The server counts the tokens of all prompts together; each is given an equal part of them.
     """
+    in_order = _choices(answer, count, server)
+    each, rest = divmod(prompt_tokens(answer, server), count)
+    return tuple(
+        Judgement(*_verdicts(choice, route, server), each + (index < rest))
+        for index, choice in enumerate(in_order)
+    )
+
+
+def read_choices(answer: Json, route: Route, count: int, server: str) -> tuple[str, ...]:
+    """The one token's text of each answer to so many prompts in one request, in their order."""
+    return tuple(_chosen_text(choice, route) for choice in _choices(answer, count, server))
+
+
+def _choices(answer: Json, count: int, server: str) -> list[Mapping[str, Any]]:
+    """The choices, one for each of so many prompts, in their order."""
     choices = answer.get("choices")
     by_index = {
         choice.get("index"): choice
@@ -130,28 +154,30 @@ def read_judgements(answer: Json, count: int, server: str) -> tuple[Judgement, .
             f"{server} answered {count} prompts with choices {sorted(map(str, by_index))}: take "
             "away any proxy before it"
         )
-    each, rest = divmod(prompt_tokens(answer, server), count)
-    return tuple(
-        Judgement(*_verdicts(by_index[index], "completions", server), each + (index < rest))
-        for index in range(count)
-    )
+    return [by_index[index] for index in range(count)]
 
 
 def _verdicts(choice: Mapping[str, Any], route: Route, server: str) -> tuple[float, float]:
     """Log-probabilities of "0" and of "1"."""
     text = _chosen_text(choice, route)
-    try:
-        chosen, found = _logprobs(choice, route)
-    except (TypeError, ValueError, LookupError, AttributeError) as error:
-        raise ServerAnswerError(
-            f"{server} answered with log-probabilities of an unknown form ({error!r})"
-        ) from error
+    chosen, found = _listed(choice, route, server)
     if text not in VERDICTS or (chosen is not None and chosen != text):
         raise ignored(server, f"it answered {(chosen if text in VERDICTS else text)!r}")
     missing = [word for word in VERDICTS if found.get(word, _IMPOSSIBLE) <= _IMPOSSIBLE]
     if missing:
         raise _without(missing[0], found, server)
     return found["0"], found["1"]
+
+
+def _listed(
+    choice: Mapping[str, Any], route: Route, server: str
+) -> tuple[str | None, dict[str, float]]:
+    try:
+        return _logprobs(choice, route)
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        raise ServerAnswerError(
+            f"{server} answered with log-probabilities of an unknown form ({error!r})"
+        ) from error
 
 
 def ignored(server: str, what: str) -> ConstraintIgnoredError:

@@ -1,6 +1,7 @@
 """What is asked of a server, once it is known what it is and how it wants to be asked."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Literal
 
 from vrprm_reward.engines.engine import Generation, Judgement, Prompt
@@ -42,7 +43,7 @@ class Dialogue:
         model = await self.ready(server)
         await self._way(server, model, "chat")
         if self._options.check_template:
-            await self._several(server, model)
+            await self._several(server, model, "completions")
 
     async def ready(self, server: Server) -> str:
         """The served model's id, of a server whose model and template are right."""
@@ -73,9 +74,9 @@ class Dialogue:
             assert server.model is not None
             return server.model
 
-    async def takes_several(self, server: Server) -> bool:
+    async def takes_several(self, server: Server, route: Route) -> bool:
         """Whether several judgements can be one request."""
-        return bool(await self._several(server, await self.ready(server)))
+        return bool(await self._several(server, await self.ready(server), route))
 
     async def generated(
         self, server: Server, prompt: Prompt, max_tokens: int, stop: str | None
@@ -102,20 +103,24 @@ class Dialogue:
         return answers.read_judgement(answer, route, server.name)
 
     async def judged_together(
-        self, server: Server, prompts: Sequence[Prompt]
+        self, server: Server, prompts: Sequence[Prompt], route: Route
     ) -> Sequence[Judgement]:
-        """Judgements in one request, if this server takes several prompts; they have no images."""
+        """Judgements in one request, if this server takes several prompts on that route."""
         model = await self.ready(server)
-        way = await self._several(server, model)
+        way = await self._several(server, model, route)
         if not way:  # unlike the server that was asked first
             return [await self.judged(server, prompt) for prompt in prompts]
-        texts = [wire.rendered(prompt, self._render) for prompt in prompts]
-        body = wire.texts_body(texts, model=model) | wire.choice_fields("completions", way)
+        fields = wire.choice_fields(route, way)
         try:
-            answer = await self._asker(server)("POST", wire.PATHS["completions"], body)
+            if route == "chat":
+                answer = await self._post_chats(server, model, prompts, fields)
+            else:
+                texts = [wire.rendered(prompt, self._render) for prompt in prompts]
+                body = wire.texts_body(texts, model=model) | fields
+                answer = await self._asker(server)("POST", wire.SEVERAL[route], body)
         except ServerRefusedError as refusal:
             raise answers.too_long(refusal, server.context) or refusal from refusal
-        return answers.read_judgements(answer, len(texts), server.name)
+        return answers.read_judgements(answer, route, len(prompts), server.name)
 
     def _asker(self, server: Server) -> Ask:
         async def ask(method: str, path: str, body: Json | None = None) -> Json:
@@ -142,13 +147,14 @@ class Dialogue:
                     raise
             return server.ways[route]
 
-    async def _several(self, server: Server, model: str) -> wire.Way | Literal[False]:
+    async def _several(self, server: Server, model: str, route: Route) -> wire.Way | Literal[False]:
         """How several prompts are judged in one request, if at all; found out once."""
         async with server.checking:
-            if server.several is None:
-                found = await probe.takes_several(self._asker(server), server.name, model)
-                server.several = found or False
-            return server.several
+            if route not in server.several:
+                ask, known = self._asker(server), server.ways.get(route)
+                way = await probe.takes_several(ask, server.name, model, route, known)
+                server.several[route] = way or False
+            return server.several[route]
 
     async def _naming(self, server: Server, model: str) -> bool:
         """Whether images may be named; found out once."""
@@ -164,22 +170,58 @@ class Dialogue:
     async def _post(
         self, server: Server, model: str, prompt: Prompt, route: Route, fields: Json
     ) -> Json:
-        """One request. Images that the server has are named, unless it has lost them."""
-        ask, path = self._asker(server), wire.PATHS[route]
-        digests = [image.digest for image in prompt.images]
+        """One request about one prompt."""
+
+        def body(named: AbstractSet[str] | None, naming: bool) -> Json:
+            more = wire.prompt_body(prompt, model=model, named=named or (), naming=naming)
+            return more | fields
+
+        return await self._naming_images(server, model, wire.PATHS[route], [prompt], body)
+
+    async def _post_chats(
+        self, server: Server, model: str, prompts: Sequence[Prompt], fields: Json
+    ) -> Json:
+        """One request about several conversations."""
+
+        def body(named: AbstractSet[str] | None, naming: bool) -> Json:
+            return wire.chats_body(prompts, model=model, named=named, naming=naming) | fields
+
+        return await self._naming_images(server, model, wire.SEVERAL["chat"], prompts, body)
+
+    async def _naming_images(
+        self,
+        server: Server,
+        model: str,
+        path: str,
+        prompts: Sequence[Prompt],
+        body: Callable[[AbstractSet[str] | None, bool], Json],
+    ) -> Json:
+        """One request. Images that the server has are named, unless it has lost them.
+
+        Args:
+            server: it is asked.
+            model: the served model's id.
+            path: where.
+            prompts: what is asked, for their images.
+            body: digests of images that are named (None: no image is), and whether images get
+                names -> the request.
+        """
+        ask = self._asker(server)
+        digests = list(dict.fromkeys(image.digest for p in prompts for image in p.images))
         naming = bool(digests) and await self._naming(server, model)
         named = {digest for digest in digests if digest in server.images} if naming else set()
-        body = wire.prompt_body(prompt, model=model, named=named, naming=naming) | fields
+        short = body(named, naming)
         try:
-            answer = await ask("POST", path, body)
+            answer = await ask("POST", path, short)
         except (ServerRefusedError, PassingFailure) as failure:
             for digest in named:
                 server.images.pop(digest, None)
-            if not named or isinstance(failure, PassingFailure):
+            if not naming or isinstance(failure, PassingFailure):
                 raise
-            answer = await ask(
-                "POST", path, wire.prompt_body(prompt, model=model, naming=naming) | fields
-            )
+            whole = body(None, naming)
+            if whole == short:
+                raise
+            answer = await ask("POST", path, whole)
         if naming:
             server.saw(digests)
         return answer

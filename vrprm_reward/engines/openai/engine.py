@@ -18,7 +18,7 @@ from vrprm_reward.engines.openai.options import DEFAULT_OPENAI_OPTIONS, OpenAIOp
 from vrprm_reward.engines.openai.servers import Fleet, Server
 from vrprm_reward.engines.openai.together import Together
 from vrprm_reward.engines.openai.urls import parse_urls
-from vrprm_reward.engines.openai.wire import Render
+from vrprm_reward.engines.openai.wire import Render, Route
 from vrprm_reward.errors import EngineClosedError
 
 T = TypeVar("T")
@@ -75,8 +75,8 @@ class OpenAIEngine:
         self._fleet: Fleet | None = None
         self._dialogue: Dialogue | None = None
         self._process = os.getpid()
-        self._joining: bool | None = None
-        self._finding: dict[asyncio.AbstractEventLoop, asyncio.Task[bool]] = {}
+        self._joining: dict[Route, bool] = {}
+        self._finding: dict[tuple[asyncio.AbstractEventLoop, Route], asyncio.Task[bool]] = {}
         self._together = Together(self._judge_several)
         self._closed = False
 
@@ -156,7 +156,7 @@ class OpenAIEngine:
         """Log-probabilities of the two verdicts after `prompt`.
 
         Judgements of one share that are asked for at once are one request, where the server can
-        take several prompts and none has an image.
+        take several prompts.
 
         Raises:
             PromptTooLongError: the prompt leaves no room in the model's context.
@@ -164,9 +164,9 @@ class OpenAIEngine:
             LogprobsMissingError: it does not give both log-probabilities.
             ServerError: see its subclasses.
         """
-        wire.route_of(prompt)  # raises before anything is sent
-        if not prompt.images and await self._joins(share):
-            return await self._together.judge(prompt, share)
+        route = self._route_together(prompt)
+        if route is not None and await self._joins(share, route):
+            return await self._together.judge(prompt, share, route)
         await _encode_images(prompt)
 
         async def work(dialogue: Dialogue, server: Server) -> Judgement:
@@ -188,29 +188,42 @@ class OpenAIEngine:
             self._closed = True
             self._loop.close(None if self._fleet is None else self._fleet.close())
 
-    async def _joins(self, share: Hashable) -> bool:
+    def _route_together(self, prompt: Prompt) -> Route | None:
+        """The route of a judgement that is joined with others; None for one that cannot be.
+
+        A prompt without images goes as text made here, which costs least, unless the template
+        of the servers was not compared and may say something else.
+        """
+        route = wire.route_of(prompt)  # raises before anything is sent
+        if self._options.check_template:
+            return "chat" if prompt.images else "completions"
+        return "chat" if route == "chat" else None
+
+    async def _joins(self, share: Hashable, route: Route) -> bool:
         """Whether judgements asked for at once are one request; found out with the first."""
-        if not self._options.check_template:
-            return False  # the server's template may say something else than the text made here
 
         async def find(dialogue: Dialogue, server: Server) -> bool:
-            return await dialogue.takes_several(server)
+            return await dialogue.takes_several(server, route)
 
-        if self._joining is None:
+        if route not in self._joining:
             # One task for all that ask: they go on in the same moment, and their round stays one.
             loop = asyncio.get_running_loop()
-            finding = self._finding.get(loop)
+            finding = self._finding.get((loop, route))
             if finding is None:
-                finding = self._finding[loop] = loop.create_task(self._ask(share, find))
-                finding.add_done_callback(lambda _: self._finding.pop(loop, None))
-            self._joining = await asyncio.shield(finding)
-        return self._joining
+                finding = loop.create_task(self._ask(share, find))
+                self._finding[loop, route] = finding
+                finding.add_done_callback(lambda _: self._finding.pop((loop, route), None))
+            self._joining[route] = await asyncio.shield(finding)
+        return self._joining[route]
 
     async def _judge_several(
-        self, share: Hashable, prompts: Sequence[Prompt]
+        self, share: Hashable, prompts: Sequence[Prompt], route: Route
     ) -> Sequence[Judgement]:
+        for prompt in prompts:
+            await _encode_images(prompt)
+
         async def work(dialogue: Dialogue, server: Server) -> Sequence[Judgement]:
-            return await dialogue.judged_together(server, prompts)
+            return await dialogue.judged_together(server, prompts, route)
 
         return await self._ask(share, work)
 

@@ -42,6 +42,10 @@ FIX_TEMPLATE = (
 
 _NOT_UNDERSTOOD = (400, 404, 405, 422, 501)
 _THINKING = "CANARY THINKING"
+_ALLOWED = 2
+"""Tokens that a constraint leaves. A server that lists the likeliest of these need list no more."""
+
+_TOPS = (_ALLOWED, 20, 5)
 _SKY = "What colour is a clear sky by day? Answer with one word: "
 
 
@@ -205,7 +209,8 @@ async def find_way(ask: Ask, server: str, model: str, route: Route) -> Way:
     """How the server is made to answer nothing but 1 or 0, with both log-probabilities.
 
     A spelling counts as honoured when it brings about an answer that no model would give of its
-    own accord: the letter Q or Z to a question about a colour.
+    own accord: the letter Q or Z to a question about a colour. Where both are also listed as the
+    likeliest two, so are both verdicts always, and no more is asked for.
 
     Raises:
         ConstraintIgnoredError: no spelling is honoured.
@@ -217,13 +222,17 @@ async def find_way(ask: Ask, server: str, model: str, route: Route) -> Way:
     failures: list[str] = []
     without_logprobs: LogprobsMissingError | None = None
     for spelling in wire.SPELLINGS:
-        for top in (20, 5):
+        for top in _TOPS:
             way = Way(spelling, top)
             try:
-                letter = await _choose(ask, server, route, start, way, ("Q", "Z"))
+                body = start | wire.choice_fields(route, way, ("Q", "Z"))
+                answer = await ask("POST", wire.PATHS[route], body)
+                letter = answers.read_choice(answer, route, server)
                 if letter not in ("Q", "Z"):
                     failures.append(f"{spelling} was ignored, the answer was {letter!r}")
                     break
+                if top == _ALLOWED and not {"Q", "Z"} <= answers.listed(answer, route, server):
+                    continue
                 body = start | wire.choice_fields(route, way)
                 answer = await ask("POST", wire.PATHS[route], body)
                 answers.read_judgement(answer, route, server)
@@ -242,32 +251,39 @@ async def find_way(ask: Ask, server: str, model: str, route: Route) -> Way:
     raise answers.ignored(server, "; ".join(failures))
 
 
-async def takes_several(ask: Ask, server: str, model: str) -> Way | None:
-    """How verdicts on several rendered prompts are asked for in one request; None: not at all.
+async def takes_several(
+    ask: Ask, server: str, model: str, route: Route, way: Way | None
+) -> Way | None:
+    """How verdicts on several prompts are asked for in one request; None: not at all.
 
     A server that cannot is asked for one at a time, and scores just as well.
+
+    Args:
+        ask: asks the server.
+        server: its name, for messages.
+        model: the served model's id.
+        route: whether they are conversations or rendered prompts.
+        way: how one verdict is asked for, if that is known already.
     """
+    texts = (_SKY, f"Quick now. {_SKY}")
+    if route == "chat":
+        prompts = [Prompt((Message("user", (text,)),)) for text in texts]
+        start = wire.chats_body(prompts, model=model, named=None, naming=False)
+    else:
+        start = wire.texts_body(texts, model=model)
+    path = wire.SEVERAL[route]
     try:
-        way = await find_way(ask, server, model, "completions")
-        body = wire.texts_body([_SKY, f"Quick now. {_SKY}"], model=model)
-        fields = wire.choice_fields("completions", way)
-        answers.read_judgements(
-            await ask("POST", wire.PATHS["completions"], body | fields), 2, server
-        )
+        way = way or await find_way(ask, server, model, route)
+        body = start | wire.choice_fields(route, way, ("Q", "Z"))
+        letters = answers.read_choices(await ask("POST", path, body), route, 2, server)
+        body = start | wire.choice_fields(route, way)
+        answers.read_judgements(await ask("POST", path, body), route, 2, server)
     except ServerError:
         return None
     except PassingFailure as failure:
         _unless_lost(failure)
         return None
-    return way
-
-
-async def _choose(
-    ask: Ask, server: str, route: Route, start: Json, way: Way, words: tuple[str, ...]
-) -> str:
-    body = start | wire.choice_fields(route, way, words)
-    answer = await ask("POST", wire.PATHS[route], body)
-    return answers.read_choice(answer, route, server)
+    return way if set(letters) <= {"Q", "Z"} else None
 
 
 async def can_name_images(ask: Ask, server: str, model: str) -> bool:

@@ -71,8 +71,8 @@ class Server:
     """The model's context in tokens, if the server tells."""
 
     ways: dict[Route, Way] = field(default_factory=dict)
-    several: Way | Literal[False] | None = None
-    """How several prompts are judged in one request; False: not at all; None: not tried yet."""
+    several: dict[Route, Way | Literal[False]] = field(default_factory=dict)
+    """How several prompts are judged in one request; False: not at all; none: not tried yet."""
 
     names_images: bool | None = None
     """Whether it can be told the name of an image instead of the image; None: not tried yet."""
@@ -144,8 +144,9 @@ class Server:
 
     def forget(self) -> None:
         """Take nothing for granted: whatever answers here next may be another process."""
-        self.model = self.context = self.names_images = self.several = None
+        self.model = self.context = self.names_images = None
         self.ways.clear()
+        self.several.clear()
         self.images.clear()
 
 

@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 from vrprm_reward.engines.engine import Judgement, Prompt
+from vrprm_reward.engines.openai.wire import Route
 
-Answer = Callable[[Hashable, Sequence[Prompt]], Awaitable[Sequence[Judgement]]]
+Answer = Callable[[Hashable, Sequence[Prompt], Route], Awaitable[Sequence[Judgement]]]
 
 
 @dataclass
@@ -23,21 +24,21 @@ class Together:
     for it.
 
     Args:
-        answer: the judgements of some prompts of one share, in order.
+        answer: the judgements of some prompts of one share and route, in order.
     """
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
-        self._open: dict[tuple[int, Hashable], _Group] = {}
+        self._open: dict[Hashable, _Group] = {}
 
-    async def judge(self, prompt: Prompt, share: Hashable) -> Judgement:
+    async def judge(self, prompt: Prompt, share: Hashable, route: Route) -> Judgement:
         """The judgement of `prompt`. What fails fails for all that were joined; the request is
         called off when none of them waits any more."""
-        key = (id(asyncio.get_running_loop()), share)
+        key = (id(asyncio.get_running_loop()), share, route, prompt.form)
         group = self._open.get(key)
         if group is None:
             group = self._open[key] = _Group()
-            group.task = asyncio.create_task(self._ask(key, share, group))
+            group.task = asyncio.create_task(self._ask(key, share, route, group))
         index = len(group.prompts)
         group.prompts.append(prompt)
         group.waiting += 1
@@ -50,8 +51,8 @@ class Together:
             raise
 
     async def _ask(
-        self, key: tuple[int, Hashable], share: Hashable, group: _Group
+        self, key: Hashable, share: Hashable, route: Route, group: _Group
     ) -> Sequence[Judgement]:
         # A task begins after those that the loop had ready before it: the other calls of a round.
         del self._open[key]
-        return await self._answer(share, group.prompts)
+        return await self._answer(share, group.prompts, route)

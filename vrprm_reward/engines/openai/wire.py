@@ -1,10 +1,12 @@
 """What is written to a server: bodies of requests. What it answers is read in `answers`.
 
 Pure functions without any I/O. Two routes exist: `chat` (`/v1/chat/completions`) for
-conversations and `completions` (`/v1/completions`) for raw prompts.
+conversations and `completions` (`/v1/completions`) for raw prompts. Either may take several prompts
+in one request: vLLM has a path of its own for conversations.
 """
 
 from collections.abc import Container, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -15,6 +17,8 @@ from vrprm_reward.images import FinalImage
 Json = dict[str, Any]
 Route = Literal["chat", "completions"]
 PATHS: dict[Route, str] = {"chat": "/chat/completions", "completions": "/completions"}
+SEVERAL: dict[Route, str] = {"chat": "/chat/completions/batch", "completions": "/completions"}
+"""Where a request goes that holds several prompts."""
 
 Spelling = Literal["structured_outputs", "guided_choice", "regex"]
 SPELLINGS: tuple[Spelling, ...] = ("structured_outputs", "guided_choice", "regex")
@@ -93,13 +97,8 @@ def prompt_body(
     """
     if prompt.form == "raw":
         return texts_body("".join(map(str, prompt.messages[0].parts)), model=model)
-    body: Json = {
-        "model": model,
-        "messages": [_message(turn, named=named, naming=naming) for turn in prompt.messages],
-    }
-    if prompt.form == "continue":
-        body |= {"continue_final_message": True, "add_generation_prompt": False}
-    return body
+    messages = [_message(turn, named=named, naming=naming) for turn in prompt.messages]
+    return {"model": model, "messages": messages} | _turn_fields(prompt)
 
 
 def texts_body(texts: str | Sequence[str], *, model: str) -> Json:
@@ -108,9 +107,33 @@ def texts_body(texts: str | Sequence[str], *, model: str) -> Json:
     return {"model": model, "prompt": prompt, "add_special_tokens": False}
 
 
+def chats_body(
+    prompts: Sequence[Prompt], *, model: str, named: AbstractSet[str] | None, naming: bool
+) -> Json:
+    """The part of a request that holds several conversations of one form, for `SEVERAL["chat"]`.
+
+    With `naming`, an image that an earlier conversation of the request sends is named in later
+    ones; not so where `named` is None. Else as `prompt_body`.
+    """
+    conversations: list[list[Json]] = []
+    known = set(named or ())
+    for prompt in prompts:
+        turns = [_message(turn, named=known, naming=naming) for turn in prompt.messages]
+        conversations.append(turns)
+        if naming and named is not None:
+            known.update(image.digest for image in prompt.images)
+    return {"model": model, "messages": conversations} | _turn_fields(prompts[0])
+
+
 def image_name(digest: str) -> str:
     """The name under which an image is kept at a server. Content and nothing else decides it."""
     return f"vrprm-{digest}"
+
+
+def _turn_fields(prompt: Prompt) -> Json:
+    if prompt.form == "continue":
+        return {"continue_final_message": True, "add_generation_prompt": False}
+    return {}
 
 
 def _message(message: Message, *, named: Container[str], naming: bool) -> Json:
