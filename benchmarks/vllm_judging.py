@@ -163,7 +163,9 @@ async def measure(
         rounds = statistics.mean(usage.rounds for usage in usages)
         judged = sum(usage.requests - 1 for usage in usages)
         pairs = zip(scores["plain"], scores["ours"], strict=True)
-        other = sum(a != b for p, q in pairs for a, b in zip(p.verdicts, q.verdicts, strict=True))
+        other = sum(
+            a != b for p, q in pairs for a, b in zip(p.judgements, q.judgements, strict=True)
+        )
         print(
             f"profile {profile_name}: {len(rollouts)} rollouts, {steps} steps, "
             f"judged {judged} times in {rounds:.2f} rounds; plain client in {official}: "

@@ -1,6 +1,7 @@
 """Judgements that are asked for at once: what is joined, and what becomes of it when it fails."""
 
 import asyncio
+import itertools
 import math
 from functools import partial
 
@@ -97,9 +98,48 @@ def test_conversations_with_an_image_are_joined_and_the_image_is_sent_once(image
             [True, False, False, False],
             [False, False, False],
             [False, False],
-            [True, True],
+            [True, False],
         ]
         assert len(server.asked()) == 4
+
+
+@pytest.mark.parametrize("status", [404, 405, 413, 422])
+def test_what_is_refused_together_is_asked_for_one_at_a_time_from_then_on(image, status):
+    with (
+        FakeServer(number, chats=True, names_images=True) as server,
+        engine_for(server) as engine,
+    ):
+        judge_all(engine, looks(image, 2))
+        for _ in range(2):
+            server.faults.extend([status] * 2 if not chats_asked(server)[1:] else [])
+            found = judge_all(engine, looks(image, 3))
+            assert [one.log_p0 - one.log_p1 for one in found] == pytest.approx([-1.0, -2.0, -3.0])
+        # Named, then whole in case that the server had lost it, then one at a time, twice.
+        assert list(map(len, chats_asked(server))) == [2, 3, 3]
+        assert len(server.asked()) == 3 + 3 + 3
+
+
+def test_a_refusal_for_what_stands_in_a_prompt_does_not_end_the_joining(image):
+    with FakeServer(number, chats=True) as server, engine_for(server) as engine:
+        judge_all(engine, looks(image, 2))
+        server.faults.append(400)
+        judge_all(engine, looks(image, 3))
+        judge_all(engine, looks(image, 4))
+        assert list(map(len, chats_asked(server))) == [2, 3, 4]
+
+
+def test_conversations_that_are_too_long_are_sent_once(image):
+    with (
+        FakeServer(number, chats=True, names_images=True, context=400) as server,
+        engine_for(server) as engine,
+    ):
+        judge_all(engine, looks(image, 2))
+        user = Message("user", (image, "Question 3." + "x" * 500))
+        with pytest.raises(PromptTooLongError) as caught:
+            judge_all(engine, [*looks(image, 1), Prompt((user,))])
+        assert caught.value.limit == 399
+        assert list(map(images_sent, chats_asked(server))) == [[True, False], [False, False]]
+        assert len(server.asked()) == 2
 
 
 def test_every_conversation_has_its_image_where_the_server_cannot_name_it(image):
@@ -122,14 +162,19 @@ def test_conversations_of_several_forms_are_no_one_request(image):
 
 @pytest.mark.parametrize("ignores", [False, True])
 def test_conversations_are_sent_one_at_a_time_where_they_must_be(image, ignores):
-    with FakeServer(number, chats=ignores) as server, engine_for(server) as engine:
+    # Of its own accord the model says 1, which looks like a verdict under the constraint;
+    # its log-probability is -0.7.
+    with (
+        FakeServer(number, chats=ignores, unconstrained="1", logprobs="raw") as server,
+        engine_for(server) as engine,
+    ):
         if ignores:  # the constraint, when there are several
             several = server._complete_several
             server._complete_several = lambda requests: several(
                 [{**request, "structured_outputs": None} for request in requests]
             )
         found = judge_all(engine, looks(image, 3))
-        assert [one.log_p0 - one.log_p1 for one in found] == pytest.approx([-1.0, -2.0, -3.0])
+        assert [one.log_p0 - one.log_p1 for one in found] == pytest.approx([-1.3, -2.3, -3.3])
         assert chats_asked(server) == []
         assert len(server.asked()) == 3
 
@@ -152,15 +197,42 @@ def test_replicas_of_both_kinds_serve_one_fleet(with_image, image):
     ):
         engine.connect()
         judge_all(engine, asked(1))
+        names = map(str, itertools.count())  # those that go to the first server, if both are idle
+        firsts = (name for name in names if hash((name, one.url)) < hash((name, two.url)))
+        shares = list(itertools.islice(firsts, 6))
 
         async def many():
             return await asyncio.gather(
-                *(engine.judge(p, share=share) for share in range(6) for p in asked(3))
+                *(engine.judge(p, share=share) for share in shares for p in asked(3))
             )
 
         found = asyncio.run(many())
         assert [one.log_p0 - one.log_p1 for one in found] == pytest.approx([-1.0, -2.0, -3.0] * 6)
         assert two.asked()
+        assert max(map(len, chats_asked(one) if with_image else lists_asked(one))) == 3
+        assert not [*chats_asked(two), *lists_asked(two)]
+
+
+def test_a_path_that_a_proxy_answers_with_a_page_is_not_needed(image):
+    with FakeServer(number) as server, engine_for(server) as engine:
+        known = server.reply
+        server.reply = lambda path, *more: (
+            (200, "<html>Welcome</html>") if "batch" in path else known(path, *more)
+        )
+        found = judge_all(engine, looks(image, 3))
+        assert [one.log_p0 - one.log_p1 for one in found] == pytest.approx([-1.0, -2.0, -3.0])
+
+
+@pytest.mark.parametrize("status", [408, 429, 503])
+def test_a_server_that_is_busy_when_it_is_asked_what_it_takes_is_asked_again(image, status):
+    with (
+        FakeServer(number, chats=True) as server,
+        engine_for(server, first_pause=0.01) as engine,
+    ):
+        judge_all(engine, looks(image, 1))  # all else is found out by now
+        server.faults.append(status)
+        judge_all(engine, looks(image, 3))
+        assert list(map(len, chats_asked(server))) == [3]
 
 
 def test_nothing_is_rendered_here_for_a_server_whose_template_was_not_compared():
@@ -196,10 +268,15 @@ def test_what_fails_fails_for_all_that_were_joined_with_its_own_error():
 @pytest.mark.parametrize("with_image", [False, True])
 def test_a_joined_request_is_tried_again_as_any_other(fault, with_image, image):
     asked = partial(looks, image) if with_image else prompts
-    with FakeServer(number, lists=True, chats=True) as server, engine_for(server) as engine:
-        judge_all(engine, asked(1))
+    with (
+        FakeServer(number, lists=True, chats=True, names_images=True) as server,
+        engine_for(server) as engine,
+    ):
+        judge_all(engine, asked(2))
         server.faults.append(fault)
         found = judge_all(engine, asked(3))
+        together = chats_asked(server) if with_image else lists_asked(server)
+        assert list(map(len, together)) == [2, 3, 3]
         assert [one.log_p0 - one.log_p1 for one in found] == pytest.approx([-1.0, -2.0, -3.0])
 
 

@@ -1,5 +1,6 @@
 """What is asked of a server, once it is known what it is and how it wants to be asked."""
 
+import logging
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Literal
@@ -12,6 +13,11 @@ from vrprm_reward.engines.openai.options import OpenAIOptions
 from vrprm_reward.engines.openai.probe import Ask
 from vrprm_reward.engines.openai.servers import Fleet, Server
 from vrprm_reward.engines.openai.wire import Json, Render, Route
+
+_log = logging.getLogger(__name__)
+
+_NOT_SEVERAL = (404, 405, 413, 422)
+"""Statuses of a server that takes no request of several prompts, or none so long."""
 
 
 class Dialogue:
@@ -42,6 +48,7 @@ class Dialogue:
         """
         model = await self.ready(server)
         await self._way(server, model, "chat")
+        await self._several(server, model, "chat")
         if self._options.check_template:
             await self._several(server, model, "completions")
 
@@ -74,10 +81,6 @@ class Dialogue:
             assert server.model is not None
             return server.model
 
-    async def takes_several(self, server: Server, route: Route) -> bool:
-        """Whether several judgements can be one request."""
-        return bool(await self._several(server, await self.ready(server), route))
-
     async def generated(
         self, server: Server, prompt: Prompt, max_tokens: int, stop: str | None
     ) -> Generation:
@@ -104,12 +107,12 @@ class Dialogue:
 
     async def judged_together(
         self, server: Server, prompts: Sequence[Prompt], route: Route
-    ) -> Sequence[Judgement]:
-        """Judgements in one request, if this server takes several prompts on that route."""
+    ) -> Sequence[Judgement] | None:
+        """Judgements in one request; None where this server does not take several prompts."""
         model = await self.ready(server)
         way = await self._several(server, model, route)
-        if not way:  # unlike the server that was asked first
-            return [await self.judged(server, prompt) for prompt in prompts]
+        if not way:
+            return None
         fields = wire.choice_fields(route, way)
         try:
             if route == "chat":
@@ -119,7 +122,13 @@ class Dialogue:
                 body = wire.texts_body(texts, model=model) | fields
                 answer = await self._asker(server)("POST", wire.SEVERAL[route], body)
         except ServerRefusedError as refusal:
-            raise answers.too_long(refusal, server.context) or refusal from refusal
+            if long := answers.too_long(refusal, server.context):
+                raise long from refusal
+            # For what stands in it, its size, its path? One at a time will tell.
+            _log.info("one judgement at a time: %s", refusal)
+            if refusal.status in _NOT_SEVERAL:
+                server.several[route] = False
+            return None
         return answers.read_judgements(answer, route, len(prompts), server.name)
 
     def _asker(self, server: Server) -> Ask:
@@ -172,8 +181,8 @@ class Dialogue:
     ) -> Json:
         """One request about one prompt."""
 
-        def body(named: AbstractSet[str] | None, naming: bool) -> Json:
-            more = wire.prompt_body(prompt, model=model, named=named or (), naming=naming)
+        def body(named: AbstractSet[str], naming: bool) -> Json:
+            more = wire.prompt_body(prompt, model=model, named=named, naming=naming)
             return more | fields
 
         return await self._naming_images(server, model, wire.PATHS[route], [prompt], body)
@@ -183,7 +192,7 @@ class Dialogue:
     ) -> Json:
         """One request about several conversations."""
 
-        def body(named: AbstractSet[str] | None, naming: bool) -> Json:
+        def body(named: AbstractSet[str], naming: bool) -> Json:
             return wire.chats_body(prompts, model=model, named=named, naming=naming) | fields
 
         return await self._naming_images(server, model, wire.SEVERAL["chat"], prompts, body)
@@ -194,7 +203,7 @@ class Dialogue:
         model: str,
         path: str,
         prompts: Sequence[Prompt],
-        body: Callable[[AbstractSet[str] | None, bool], Json],
+        body: Callable[[AbstractSet[str], bool], Json],
     ) -> Json:
         """One request. Images that the server has are named, unless it has lost them.
 
@@ -203,23 +212,24 @@ class Dialogue:
             model: the served model's id.
             path: where.
             prompts: what is asked, for their images.
-            body: digests of images that are named (None: no image is), and whether images get
-                names -> the request.
+            body: digests of images that are named, and whether images get names -> the request.
         """
         ask = self._asker(server)
         digests = list(dict.fromkeys(image.digest for p in prompts for image in p.images))
         naming = bool(digests) and await self._naming(server, model)
         named = {digest for digest in digests if digest in server.images} if naming else set()
-        short = body(named, naming)
+        request = body(named, naming)
         try:
-            answer = await ask("POST", path, short)
+            answer = await ask("POST", path, request)
         except (ServerRefusedError, PassingFailure) as failure:
             for digest in named:
                 server.images.pop(digest, None)
-            if not naming or isinstance(failure, PassingFailure):
-                raise
-            whole = body(None, naming)
-            if whole == short:
+            whole = body(set(), naming) if naming else request
+            if (
+                isinstance(failure, PassingFailure)
+                or answers.too_long(failure, server.context)
+                or whole == request
+            ):
                 raise
             answer = await ask("POST", path, whole)
         if naming:

@@ -75,8 +75,6 @@ class OpenAIEngine:
         self._fleet: Fleet | None = None
         self._dialogue: Dialogue | None = None
         self._process = os.getpid()
-        self._joining: dict[Route, bool] = {}
-        self._finding: dict[tuple[asyncio.AbstractEventLoop, Route], asyncio.Task[bool]] = {}
         self._together = Together(self._judge_several)
         self._closed = False
 
@@ -165,14 +163,9 @@ class OpenAIEngine:
             ServerError: see its subclasses.
         """
         route = self._route_together(prompt)
-        if route is not None and await self._joins(share, route):
-            return await self._together.judge(prompt, share, route)
-        await _encode_images(prompt)
-
-        async def work(dialogue: Dialogue, server: Server) -> Judgement:
-            return await dialogue.judged(server, prompt)
-
-        return await self._ask(share, work)
+        if route is None:
+            return await self._judge_alone(share, prompt)
+        return await self._together.judge(prompt, share, route)
 
     def expect(self, share: Hashable) -> None:
         """Nothing: servers batch what comes."""
@@ -189,42 +182,39 @@ class OpenAIEngine:
             self._loop.close(None if self._fleet is None else self._fleet.close())
 
     def _route_together(self, prompt: Prompt) -> Route | None:
-        """The route of a judgement that is joined with others; None for one that cannot be.
+        """The route of a judgement that may be joined with others; None for one that cannot be.
 
         A prompt without images goes as text made here, which costs least, unless the template
         of the servers was not compared and may say something else.
         """
         route = wire.route_of(prompt)  # raises before anything is sent
-        if self._options.check_template:
-            return "chat" if prompt.images else "completions"
+        if self._options.check_template and not prompt.images:
+            return "completions"
         return "chat" if route == "chat" else None
-
-    async def _joins(self, share: Hashable, route: Route) -> bool:
-        """Whether judgements asked for at once are one request; found out with the first."""
-
-        async def find(dialogue: Dialogue, server: Server) -> bool:
-            return await dialogue.takes_several(server, route)
-
-        if route not in self._joining:
-            # One task for all that ask: they go on in the same moment, and their round stays one.
-            loop = asyncio.get_running_loop()
-            finding = self._finding.get((loop, route))
-            if finding is None:
-                finding = loop.create_task(self._ask(share, find))
-                self._finding[loop, route] = finding
-                finding.add_done_callback(lambda _: self._finding.pop((loop, route), None))
-            self._joining[route] = await asyncio.shield(finding)
-        return self._joining[route]
 
     async def _judge_several(
         self, share: Hashable, prompts: Sequence[Prompt], route: Route
     ) -> Sequence[Judgement]:
-        for prompt in prompts:
-            await _encode_images(prompt)
-
-        async def work(dialogue: Dialogue, server: Server) -> Sequence[Judgement]:
+        async def work(dialogue: Dialogue, server: Server) -> Sequence[Judgement] | None:
             return await dialogue.judged_together(server, prompts, route)
 
+        if (len(prompts) > 1 or route == "completions") and not self._none_takes_several(route):
+            await _encode_images(*prompts)
+            if (found := await self._ask(share, work)) is not None:
+                return found
+        alone = [asyncio.create_task(self._judge_alone(share, prompt)) for prompt in prompts]
+        await asyncio.gather(*alone, return_exceptions=True)
+        return [task.result() for task in alone]
+
+    def _none_takes_several(self, route: Route) -> bool:
+        fleet = self._fleet
+        return fleet is not None and all(s.several.get(route) is False for s in fleet.servers)
+
+    async def _judge_alone(self, share: Hashable, prompt: Prompt) -> Judgement:
+        async def work(dialogue: Dialogue, server: Server) -> Judgement:
+            return await dialogue.judged(server, prompt)
+
+        await _encode_images(prompt)
         return await self._ask(share, work)
 
     # What follows runs in the engine's own event loop, but for `_submit` and `_ask`.
@@ -276,7 +266,8 @@ class OpenAIEngine:
             await fleet.on_some_server(None, dialogue.ready)
 
 
-async def _encode_images(prompt: Prompt) -> None:
+async def _encode_images(*prompts: Prompt) -> None:
     """Make the PNG files in a thread; they are kept."""
-    for image in prompt.images:
+    images = {image.digest: image for prompt in prompts for image in prompt.images}
+    for image in images.values():
         await asyncio.to_thread(image.png)

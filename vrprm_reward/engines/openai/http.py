@@ -27,12 +27,16 @@ class PassingFailure(Exception):  # noqa: N818  not an error until attempts run 
     Args:
         what: what happened, for a person.
         kind: `connection`, `timeout`, `status` or `answer`.
+        status: of the answer, where the kind is `status`.
         wait: seconds that the server asked to be left alone, at most 60, if it did.
     """
 
-    def __init__(self, what: str, *, kind: str, wait: float | None = None) -> None:
+    def __init__(
+        self, what: str, *, kind: str, status: int | None = None, wait: float | None = None
+    ) -> None:
         super().__init__(what)
         self.kind = kind
+        self.status = status
         self.wait = wait
 
     def final(self, tries: int) -> ServerError:
@@ -81,6 +85,7 @@ async def call(
         raise PassingFailure(
             f"{server} answered HTTP {status} ({_words(response)})",
             kind="status",
+            status=status,
             wait=_retry_after(response.headers.get("retry-after")),
         )
     if not response.is_success:

@@ -210,7 +210,8 @@ async def find_way(ask: Ask, server: str, model: str, route: Route) -> Way:
 
     A spelling counts as honoured when it brings about an answer that no model would give of its
     own accord: the letter Q or Z to a question about a colour. Where both are also listed as the
-    likeliest two, so are both verdicts always, and no more is asked for.
+    likeliest two, so are both verdicts, and no more is asked for (a tokenizer with a second token
+    for a digit would spoil that; those of Qwen-VL have none).
 
     Raises:
         ConstraintIgnoredError: no spelling is honoured.
@@ -267,21 +268,26 @@ async def takes_several(
     """
     texts = (_SKY, f"Quick now. {_SKY}")
     if route == "chat":
-        prompts = [Prompt((Message("user", (text,)),)) for text in texts]
-        start = wire.chats_body(prompts, model=model, named=None, naming=False)
+        asked = [(Message("user", (text,)),) for text in texts]
+        start = wire.chats_body([Prompt(turns) for turns in asked], model=model)
+        begun = Message("assistant", ("The answer is ",))
+        # vLLM had the path before it could continue a message there.
+        going_on = [Prompt((*turns, begun), form="continue") for turns in asked]
+        bodies = (start, wire.chats_body(going_on, model=model))
     else:
-        start = wire.texts_body(texts, model=model)
+        bodies = (wire.texts_body(texts, model=model),) * 2
     path = wire.SEVERAL[route]
     try:
         way = way or await find_way(ask, server, model, route)
-        body = start | wire.choice_fields(route, way, ("Q", "Z"))
+        body = bodies[0] | wire.choice_fields(route, way, ("Q", "Z"))
         letters = answers.read_choices(await ask("POST", path, body), route, 2, server)
-        body = start | wire.choice_fields(route, way)
+        body = bodies[1] | wire.choice_fields(route, way)
         answers.read_judgements(await ask("POST", path, body), route, 2, server)
     except ServerError:
         return None
     except PassingFailure as failure:
-        _unless_lost(failure)
+        if failure.kind != "answer":  # such as the page that a proxy has for unknown paths
+            _unless_lost(failure)
         return None
     return way if set(letters) <= {"Q", "Z"} else None
 
@@ -318,8 +324,9 @@ async def can_name_images(ask: Ask, server: str, model: str) -> bool:
 
 
 def _unless_lost(failure: PassingFailure) -> bool:
-    """False for a server that stumbles over what it is tried with; other failures go on."""
-    if failure.kind != "status":
+    """False for a server that stumbles over what it is tried with; other failures go on, and
+    those of one that is busy."""
+    if failure.kind != "status" or failure.status in (408, 429, 503):
         raise failure
     return False
 

@@ -86,6 +86,9 @@ class Server:
     unusable_until: float = 0.0
     """Loop time at which that is looked into again."""
 
+    told: bool = False
+    """Whether it was said that it is passed over for `unusable`."""
+
     was_usable: bool = False
     """Whether it was found usable before. Then one that is not any more, restarted with other
     options say, is passed over while others are usable; a mistake at the start is an error."""
@@ -101,7 +104,7 @@ class Server:
 
     def refuse(self, reason: ServerError) -> None:
         """Note that it must not be used; after some time it is checked again."""
-        self.unusable = reason
+        self.unusable, self.told = reason, False
         self.unusable_until = asyncio.get_running_loop().time() + _RECHECK
 
     def found_usable(self, model: str, context: int | None) -> None:
@@ -216,7 +219,9 @@ class Fleet:
             except ServerError as error:
                 if not server.passed_over or all(s.passed_over for s in self.servers):
                     raise
-                _log.warning("passed over for %g s: %s", _RECHECK, error)
+                if not server.told:  # calls that were on their way there hear of it too
+                    server.told = True
+                    _log.warning("passed over for %g s: %s", _RECHECK, error)
                 continue
             else:
                 self._last_answer = clock()

@@ -108,19 +108,23 @@ def texts_body(texts: str | Sequence[str], *, model: str) -> Json:
 
 
 def chats_body(
-    prompts: Sequence[Prompt], *, model: str, named: AbstractSet[str] | None, naming: bool
+    prompts: Sequence[Prompt],
+    *,
+    model: str,
+    named: AbstractSet[str] = frozenset(),
+    naming: bool = False,
 ) -> Json:
     """The part of a request that holds several conversations of one form, for `SEVERAL["chat"]`.
 
     With `naming`, an image that an earlier conversation of the request sends is named in later
-    ones; not so where `named` is None. Else as `prompt_body`.
+    ones. Else as `prompt_body`.
     """
     conversations: list[list[Json]] = []
-    known = set(named or ())
+    known = set(named)
     for prompt in prompts:
         turns = [_message(turn, named=known, naming=naming) for turn in prompt.messages]
         conversations.append(turns)
-        if naming and named is not None:
+        if naming:
             known.update(image.digest for image in prompt.images)
     return {"model": model, "messages": conversations} | _turn_fields(prompts[0])
 
