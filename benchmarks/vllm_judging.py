@@ -152,7 +152,10 @@ async def measure(
     repeats: int,
 ) -> None:
     """Print seconds and ratios of our client in one profile and the plain one in another."""
-    with closing(Clients(url, profile_name)) as here, closing(Clients(url, official)) as there:
+    with (
+        closing(Clients(url, profile_name)) as here,
+        closing(here if official == profile_name else Clients(url, official)) as there,
+    ):
         runs = {"plain": (there.plain, there.remembered), "ours": (here.ours, here.remembered)}
         scores: dict[str, list[ProcessScore]] = {}
         await timed(there.ours, rollouts, 16)  # thinks; the next lines warm everything up

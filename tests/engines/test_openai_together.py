@@ -103,29 +103,67 @@ def test_conversations_with_an_image_are_joined_and_the_image_is_sent_once(image
         assert len(server.asked()) == 4
 
 
-@pytest.mark.parametrize("status", [404, 405, 413, 422])
-def test_what_is_refused_together_is_asked_for_one_at_a_time_from_then_on(image, status):
+@pytest.mark.parametrize(
+    ("status", "together"),
+    [
+        (404, [2, 3]),  # the path is gone
+        (405, [2, 3]),
+        (422, [2, 3, 3]),  # named, and whole in case that the server had lost it
+        (400, [2, 3, 3, 4]),  # for what stands in it: the next ones may be joined
+        (413, [2, 3, 4]),
+    ],
+)
+def test_what_is_refused_together_is_asked_for_one_at_a_time(image, status, together):
     with (
         FakeServer(number, chats=True, names_images=True) as server,
         engine_for(server) as engine,
     ):
         judge_all(engine, looks(image, 2))
-        for _ in range(2):
-            server.faults.extend([status] * 2 if not chats_asked(server)[1:] else [])
-            found = judge_all(engine, looks(image, 3))
-            assert [one.log_p0 - one.log_p1 for one in found] == pytest.approx([-1.0, -2.0, -3.0])
-        # Named, then whole in case that the server had lost it, then one at a time, twice.
-        assert list(map(len, chats_asked(server))) == [2, 3, 3]
-        assert len(server.asked()) == 3 + 3 + 3
-
-
-def test_a_refusal_for_what_stands_in_a_prompt_does_not_end_the_joining(image):
-    with FakeServer(number, chats=True) as server, engine_for(server) as engine:
-        judge_all(engine, looks(image, 2))
-        server.faults.append(400)
-        judge_all(engine, looks(image, 3))
+        server.faults.extend([status] * together.count(3))
+        found = judge_all(engine, looks(image, 3))
+        assert [one.log_p0 - one.log_p1 for one in found] == pytest.approx([-1.0, -2.0, -3.0])
         judge_all(engine, looks(image, 4))
-        assert list(map(len, chats_asked(server))) == [2, 3, 4]
+        assert list(map(len, chats_asked(server))) == together
+        alone = 3 + (0 if 4 in together else 4)
+        assert len(server.asked()) == len(together) + alone
+
+
+def test_what_a_server_never_manages_together_it_may_manage_one_at_a_time(image):
+    with (
+        FakeServer(number, chats=True, names_images=True) as server,
+        engine_for(server, max_attempts=2) as engine,
+    ):
+        judge_all(engine, looks(image, 2))
+        server.faults.extend([504] * 2)
+        found = judge_all(engine, looks(image, 3))
+        assert [one.log_p0 - one.log_p1 for one in found] == pytest.approx([-1.0, -2.0, -3.0])
+
+
+def test_a_server_with_an_adapter_for_images_is_asked_for_one_at_a_time(image):
+    with (
+        FakeServer(number, chats=True, names_images=True) as server,
+        engine_for(server) as engine,
+    ):
+        known = server.reply
+        listed = {"data": [{"id": server.model}, {"id": "image"}]}
+        server.reply = lambda path, *more: (
+            (200, listed) if path == "/v1/models" else known(path, *more)
+        )
+        assert len(judge_all(engine, looks(image, 3))) == 3
+        assert chats_asked(server) == []
+
+
+def test_when_one_at_a_time_fails_the_rest_is_called_off(image):
+    with (
+        FakeServer(number, names_images=True, context=400) as server,
+        engine_for(server, max_in_flight=1) as engine,
+    ):
+        judge_all(engine, looks(image, 2))
+        before = len(server.asked())
+        long = Prompt((Message("user", (image, "x" * 500)),))
+        with pytest.raises(PromptTooLongError):
+            judge_all(engine, [long, *looks(image, 50)])
+        assert len(server.asked()) - before < 10
 
 
 def test_conversations_that_are_too_long_are_sent_once(image):
@@ -142,17 +180,23 @@ def test_conversations_that_are_too_long_are_sent_once(image):
         assert len(server.asked()) == 2
 
 
-def test_every_conversation_has_its_image_where_the_server_cannot_name_it(image):
-    with FakeServer(number, chats=True) as server, engine_for(server) as engine:
+@pytest.mark.parametrize("options", [{}, {"image_references": False}])
+def test_an_image_that_cannot_be_named_is_not_sent_several_times_in_one_request(image, options):
+    with (
+        FakeServer(number, chats=True, names_images=bool(options)) as server,
+        engine_for(server, **options) as engine,
+    ):
         found = judge_all(engine, looks(image, 3))
         assert [one.log_p0 - one.log_p1 for one in found] == pytest.approx([-1.0, -2.0, -3.0])
-        (conversations,) = chats_asked(server)
-        assert images_sent(conversations) == [True] * 3
-        assert not any("uuid" in turns[0]["content"][0] for turns in conversations)
+        assert chats_asked(server) == []
+        assert images_sent([request["messages"] for request in server.asked()]) == [True] * 3
 
 
 def test_conversations_of_several_forms_are_no_one_request(image):
-    with FakeServer(number, chats=True) as server, engine_for(server) as engine:
+    with (
+        FakeServer(number, chats=True, names_images=True) as server,
+        engine_for(server) as engine,
+    ):
         ends = Message("assistant", ("Question 5: ",))
         going_on = [Prompt((*prompt.messages, ends), form="continue") for prompt in looks(image, 2)]
         judge_all(engine, [*looks(image, 2), *going_on])
@@ -165,7 +209,9 @@ def test_conversations_are_sent_one_at_a_time_where_they_must_be(image, ignores)
     # Of its own accord the model says 1, which looks like a verdict under the constraint;
     # its log-probability is -0.7.
     with (
-        FakeServer(number, chats=ignores, unconstrained="1", logprobs="raw") as server,
+        FakeServer(
+            number, chats=ignores, names_images=True, unconstrained="1", logprobs="raw"
+        ) as server,
         engine_for(server) as engine,
     ):
         if ignores:  # the constraint, when there are several
@@ -191,8 +237,8 @@ def test_replicas_of_both_kinds_serve_one_fleet(with_image, image):
     asked = partial(looks, image) if with_image else prompts
 
     with (
-        FakeServer(number, lists=True, chats=True) as one,
-        FakeServer(number) as two,
+        FakeServer(number, lists=True, chats=True, names_images=True) as one,
+        FakeServer(number, names_images=True) as two,
         engine_for(one, two, max_in_flight=1) as engine,
     ):
         engine.connect()
@@ -213,26 +259,46 @@ def test_replicas_of_both_kinds_serve_one_fleet(with_image, image):
         assert not [*chats_asked(two), *lists_asked(two)]
 
 
-def test_a_path_that_a_proxy_answers_with_a_page_is_not_needed(image):
-    with FakeServer(number) as server, engine_for(server) as engine:
-        known = server.reply
-        server.reply = lambda path, *more: (
-            (200, "<html>Welcome</html>") if "batch" in path else known(path, *more)
-        )
-        found = judge_all(engine, looks(image, 3))
-        assert [one.log_p0 - one.log_p1 for one in found] == pytest.approx([-1.0, -2.0, -3.0])
-
-
-@pytest.mark.parametrize("status", [408, 429, 503])
-def test_a_server_that_is_busy_when_it_is_asked_what_it_takes_is_asked_again(image, status):
+@pytest.mark.parametrize(
+    ("fault", "together"),
+    [
+        ("no_json", []),  # the page that a proxy has for paths unknown to it
+        (500, []),
+        ("abort", [3]),
+        (408, [3]),
+        (429, [3]),
+        (503, [3]),
+        (504, [3]),
+    ],
+)
+def test_a_server_that_is_busy_when_it_is_asked_what_it_takes_is_asked_again(
+    image, fault, together
+):
     with (
-        FakeServer(number, chats=True) as server,
-        engine_for(server, first_pause=0.01) as engine,
+        FakeServer(number, chats=True, names_images=True) as server,
+        engine_for(server) as engine,
     ):
         judge_all(engine, looks(image, 1))  # all else is found out by now
-        server.faults.append(status)
-        judge_all(engine, looks(image, 3))
-        assert list(map(len, chats_asked(server))) == [3]
+        server.faults.append(fault)
+        found = judge_all(engine, looks(image, 3))
+        assert [one.log_p0 - one.log_p1 for one in found] == pytest.approx([-1.0, -2.0, -3.0])
+        assert list(map(len, chats_asked(server))) == together
+
+
+def test_calls_are_joined_where_tasks_begin_at_once_too(image):
+    if not hasattr(asyncio, "eager_task_factory"):
+        pytest.skip("needs Python 3.12")
+
+    async def together(engine):
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        return await asyncio.gather(*(engine.judge(p, share="x") for p in looks(image, 3)))
+
+    with (
+        FakeServer(number, chats=True, names_images=True) as server,
+        engine_for(server) as engine,
+    ):
+        found = asyncio.run(together(engine))
+        assert [one.log_p0 - one.log_p1 for one in found] == pytest.approx([-1.0, -2.0, -3.0])
 
 
 def test_nothing_is_rendered_here_for_a_server_whose_template_was_not_compared():

@@ -16,8 +16,11 @@ from vrprm_reward.engines.openai.wire import Json, Render, Route
 
 _log = logging.getLogger(__name__)
 
-_NOT_SEVERAL = (404, 405, 413, 422)
-"""Statuses of a server that takes no request of several prompts, or none so long."""
+_NOT_SEVERAL = (404, 405, 422)
+"""Statuses of a server that takes no request of several prompts."""
+
+_IMAGE_LOST = (400, 422)
+"""Statuses of a server that does not have an image that was named."""
 
 
 class Dialogue:
@@ -61,9 +64,10 @@ class Dialogue:
                 server.raise_if_resting()
                 ask = self._asker(server)
                 try:
-                    model, context = await probe.find_model(
+                    served = await probe.find_model(
                         ask, server.name, self.model or self._options.model
                     )
+                    model = served.model
                     if self._options.check_template:
                         await probe.check_template(
                             ask, server.name, model, self._render, self._thinking
@@ -77,7 +81,10 @@ class Dialogue:
                         "must serve the same model"
                     )
                 self.model = model
-                server.found_usable(model, context)
+                server.found_usable(model, served.context)
+                if served.adapts_to_images:
+                    # vLLM forgets to where a request has several conversations.
+                    server.several["chat"] = False
             assert server.model is not None
             return server.model
 
@@ -113,6 +120,8 @@ class Dialogue:
         way = await self._several(server, model, route)
         if not way:
             return None
+        if any(prompt.images for prompt in prompts) and not await self._naming(server, model):
+            return None  # each would hold the image once more
         fields = wire.choice_fields(route, way)
         try:
             if route == "chat":
@@ -227,6 +236,7 @@ class Dialogue:
             whole = body(set(), naming) if naming else request
             if (
                 isinstance(failure, PassingFailure)
+                or failure.status not in _IMAGE_LOST
                 or answers.too_long(failure, server.context)
                 or whole == request
             ):

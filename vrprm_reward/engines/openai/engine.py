@@ -13,6 +13,7 @@ from vrprm_reward.background import BackgroundLoop
 from vrprm_reward.engines.engine import Generation, Judgement, Prompt
 from vrprm_reward.engines.openai import wire
 from vrprm_reward.engines.openai.dialogue import Dialogue
+from vrprm_reward.engines.openai.errors import ServerFailedError
 from vrprm_reward.engines.openai.http import PassingFailure
 from vrprm_reward.engines.openai.options import DEFAULT_OPENAI_OPTIONS, OpenAIOptions
 from vrprm_reward.engines.openai.servers import Fleet, Server
@@ -200,11 +201,20 @@ class OpenAIEngine:
 
         if (len(prompts) > 1 or route == "completions") and not self._none_takes_several(route):
             await _encode_images(*prompts)
-            if (found := await self._ask(share, work)) is not None:
-                return found
+            try:
+                if (found := await self._ask(share, work)) is not None:
+                    return found
+            except ServerFailedError:
+                # A proxy may have no patience for the answer to all, or a server not the room.
+                if len(prompts) == 1:
+                    raise
         alone = [asyncio.create_task(self._judge_alone(share, prompt)) for prompt in prompts]
-        await asyncio.gather(*alone, return_exceptions=True)
-        return [task.result() for task in alone]
+        try:
+            return await asyncio.gather(*alone)
+        except BaseException:
+            for task in alone:
+                task.cancel()
+            raise
 
     def _none_takes_several(self, route: Route) -> bool:
         fleet = self._fleet

@@ -27,7 +27,7 @@ class PassingFailure(Exception):  # noqa: N818  not an error until attempts run 
     Args:
         what: what happened, for a person.
         kind: `connection`, `timeout`, `status` or `answer`.
-        status: of the answer, where the kind is `status`.
+        status: of the response, where there was one and it could not be used.
         wait: seconds that the server asked to be left alone, at most 60, if it did.
     """
 
@@ -101,6 +101,7 @@ async def call(
         raise PassingFailure(
             f"{server} answered something that is not JSON ({_words(response)})",
             kind="answer",
+            status=status,
         ) from error
     if not isinstance(answer, dict):
         raise ServerAnswerError(f"{server} answered JSON that is no object: check the URL")

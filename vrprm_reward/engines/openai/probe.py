@@ -5,7 +5,7 @@ would answer real questions all the same, and its scores would mean nothing.
 """
 
 from collections.abc import Awaitable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from PIL import Image
 
@@ -49,8 +49,20 @@ _TOPS = (_ALLOWED, 20, 5)
 _SKY = "What colour is a clear sky by day? Answer with one word: "
 
 
-async def find_model(ask: Ask, server: str, wanted: str) -> tuple[str, int | None]:
-    """The id of the served model, and its context in tokens if the server tells it.
+class Served(NamedTuple):
+    """What a server serves."""
+
+    model: str
+    context: int | None
+    """In tokens, if the server tells it."""
+
+    adapts_to_images: bool
+    """Whether it has an adapter that it puts on where a request has an image: one that is listed
+    by that modality (vLLM's `--default-mm-loras`)."""
+
+
+async def find_model(ask: Ask, server: str, wanted: str) -> Served:
+    """The served model: its id and what else the server's list tells.
 
     Args:
         ask: asks the server.
@@ -65,7 +77,7 @@ async def find_model(ask: Ask, server: str, wanted: str) -> tuple[str, int | Non
         answer = await ask("GET", "/models")
     except ServerRefusedError as refusal:
         if refusal.status in _NOT_UNDERSTOOD and wanted != "auto":
-            return wanted, None
+            return Served(wanted, None, adapts_to_images=False)
         raise
     listed = answer.get("data")
     models = [m for m in listed if isinstance(m, dict)] if isinstance(listed, list) else []
@@ -81,7 +93,11 @@ async def find_model(ask: Ask, server: str, wanted: str) -> tuple[str, int | Non
             "lists"
         )
     context = models[ids.index(wanted)].get("max_model_len")
-    return wanted, context if isinstance(context, int) else None
+    return Served(
+        wanted,
+        context if isinstance(context, int) else None,
+        adapts_to_images="image" in ids and wanted != "image",
+    )
 
 
 async def check_template(
@@ -286,7 +302,8 @@ async def takes_several(
     except ServerError:
         return None
     except PassingFailure as failure:
-        if failure.kind != "answer":  # such as the page that a proxy has for unknown paths
+        page = failure.kind == "answer" and failure.status is not None
+        if not page:  # such as a proxy has for unknown paths
             _unless_lost(failure)
         return None
     return way if set(letters) <= {"Q", "Z"} else None
@@ -326,7 +343,7 @@ async def can_name_images(ask: Ask, server: str, model: str) -> bool:
 def _unless_lost(failure: PassingFailure) -> bool:
     """False for a server that stumbles over what it is tried with; other failures go on, and
     those of one that is busy."""
-    if failure.kind != "status" or failure.status in (408, 429, 503):
+    if failure.kind != "status" or failure.status in (408, 429, 502, 503, 504):
         raise failure
     return False
 

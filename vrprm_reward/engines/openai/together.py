@@ -36,7 +36,7 @@ class Together:
         called off when none of them waits any more."""
         key = (id(asyncio.get_running_loop()), share, route, prompt.form)
         group = self._open.get(key)
-        if group is None:
+        if group is None or group.task.done():  # done: called off before it began
             group = self._open[key] = _Group()
             group.task = asyncio.create_task(self._ask(key, share, route, group))
         index = len(group.prompts)
@@ -53,6 +53,9 @@ class Together:
     async def _ask(
         self, key: Hashable, share: Hashable, route: Route, group: _Group
     ) -> Sequence[Judgement]:
-        # A task begins after those that the loop had ready before it: the other calls of a round.
-        del self._open[key]
+        try:
+            # It goes on after what the loop had ready before it: the other calls of a round.
+            await asyncio.sleep(0)
+        finally:
+            del self._open[key]
         return await self._answer(share, group.prompts, route)
