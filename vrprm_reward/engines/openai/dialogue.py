@@ -233,12 +233,11 @@ class Dialogue:
         except (ServerRefusedError, PassingFailure) as failure:
             for digest in named:
                 server.images.pop(digest, None)
-            whole = body(set(), naming) if naming else request
             if (
                 isinstance(failure, PassingFailure)
                 or failure.status not in _IMAGE_LOST
                 or answers.too_long(failure, server.context)
-                or whole == request
+                or (whole := body(set(), naming)) == request
             ):
                 raise
             answer = await ask("POST", path, whole)
