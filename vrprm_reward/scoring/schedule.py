@@ -4,10 +4,11 @@ The prompt of step k holds the hard verdicts of the steps before it, so a plain 
 requests one after another.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from vrprm_reward.concurrently import all_or_first_error
 
 Schedule = Literal["auto", "lockstep", "fixed_point"]
 """`auto` leaves the choice to the engine."""
@@ -50,7 +51,7 @@ async def fixed_point(ask: AskStep, steps: int, draft: Sequence[int] = ()) -> Sc
     stale = list(range(steps))
     rounds = requests = 0
     while stale:
-        answers = await _together([ask(draft[:index]) for index in stale])
+        answers = await all_or_first_error([ask(draft[:index]) for index in stale])
         rounds += 1
         requests += len(stale)
         for index, p_correct in zip(stale, answers, strict=True):
@@ -64,16 +65,5 @@ async def fixed_point(ask: AskStep, steps: int, draft: Sequence[int] = ()) -> Sc
 
 async def at_once(ask: AskStep, steps: int, draft: Sequence[int] = ()) -> Schedules:  # noqa: ARG001
     """All steps in one round, for frames whose prompts do not hold earlier verdicts."""
-    found = await _together([ask([1] * index) for index in range(steps)])
+    found = await all_or_first_error([ask([1] * index) for index in range(steps)])
     return Schedules(tuple(found), 1, steps)
-
-
-async def _together(asked: Sequence[Awaitable[float]]) -> list[float]:
-    """All answers in order. Once one fails, the others are called off and take no more time."""
-    tasks = [asyncio.ensure_future(awaitable) for awaitable in asked]
-    try:
-        return await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        raise

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from vrprm_reward.background import BackgroundLoop
+from vrprm_reward.concurrently import all_or_first_error
 from vrprm_reward.engines.engine import Generation, Judgement, Prompt
 from vrprm_reward.engines.openai import wire
 from vrprm_reward.engines.openai.dialogue import Dialogue
@@ -208,13 +209,7 @@ class OpenAIEngine:
                 # A proxy may have no patience for the answer to all, or a server not the room.
                 if len(prompts) == 1:
                     raise
-        alone = [asyncio.create_task(self._judge_alone(share, prompt)) for prompt in prompts]
-        try:
-            return await asyncio.gather(*alone)
-        except BaseException:
-            for task in alone:
-                task.cancel()
-            raise
+        return await all_or_first_error(self._judge_alone(share, prompt) for prompt in prompts)
 
     def _none_takes_several(self, route: Route) -> bool:
         fleet = self._fleet
